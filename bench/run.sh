@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Holdline beside Kamailio: processor time for one REGISTER transaction over loopback UDP, closed loop and at fixed rates.
+# Then Holdline's memory (bench/memory.sh) and the micro-benchmarks (cargo bench). QUICK=1 is a short round of each.
+#
+# Both relay statefully, rewrite the Contact and restore it, and count failures. Kamailio has one UDP worker
+# (bench/kamailio.cfg) for Holdline's one thread. What is not equal: both are told to keep a transaction for 32 s, but in the
+# closed loop Holdline meets its limit of 65,536 within a second and ends the oldest completed ones early, while Kamailio
+# keeps them all; and Holdline has one static target, Kamailio the first of two. A run is shorter than 32 s. The processor time is that of the server's whole process tree,
+# user and system, divided by the transactions completed. The runs alternate; medians are compared.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin
+cargo=${CARGO:-cargo}
+if [ -n "${QUICK:-}" ]; then rounds=2 seconds=3; else rounds=5 seconds=8; fi
+outstanding=${OUTSTANDING:-64}
+# The higher one is about half of what Kamailio carries in the closed loop here; at the lower one both mostly sleep.
+read -ra rates <<<"${RATES:-1000 5000}"
+
+proxy=127.0.0.1:17060
+registrar=127.0.0.1:17061
+
+target=$(mktemp -d)
+server=
+end_server() {
+    if [ -n "$server" ]; then
+        kill "$server" 2>/dev/null || true
+        wait "$server" 2>/dev/null || true
+        server=
+    fi
+}
+trap 'end_server; rm -rf "$target"' EXIT
+trap 'exit 130' INT TERM
+
+"$cargo" build --release --locked --quiet --bin holdline --example load
+load=target/release/examples/load
+
+start_holdline() {
+    target/release/holdline run --outbound-proxy "$registrar" --listen "udp:$proxy" --upstream-bind 127.0.0.1:17062 \
+        --admin 127.0.0.1:17063 --log-level warn >"$target/holdline" 2>&1 &
+    server=$!
+}
+start_kamailio() {
+    kamailio -f bench/kamailio.cfg -A "ADDRESS=\"$proxy\"" -A "TARGET_A=\"sip:$registrar\"" \
+        -A 'TARGET_B="sip:127.0.0.1:17069"' -l "udp:$proxy" -DD -E -m 2048 -M 16 -Y "$target" >"$target/kamailio" 2>&1 &
+    server=$!
+}
+
+# run NAME LABEL LOAD-OPTIONS…: one run of a fresh server; what came out goes to a file for each server and load.
+run() {
+    local name=$1 label=$2
+    shift 2
+    "start_$name"
+    local line
+    # Its first act is to register every phone, over and over until they are answered or a minute is over.
+    if ! line=$("$load" register --proxy "$proxy" --registrar "$registrar" --pid "$server" --seconds "$seconds" "$@"); then
+        echo "bench: $name did not serve; its output:" >&2
+        tail -n 20 "$target/$name" >&2
+        exit 1
+    fi
+    end_server
+    printf '%-9s %-12s %s\n' "$name" "$label" "$line"
+    echo "$line" >>"$target/$name.$label"
+}
+# median NAME LABEL KEY
+median() {
+    sed "s/.*$3=\([0-9.]*\).*/\1/" "$target/$1.$2" | sort -n |
+        awk '{ value[NR] = $1 } END { print NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2 }'
+}
+
+echo "$(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r), load $(cut -d' ' -f1 /proc/loadavg)"
+servers=(holdline kamailio)
+if ! command -v kamailio >/dev/null; then
+    echo "bench: Kamailio is not installed (make test-deps): Holdline alone"
+    servers=(holdline)
+fi
+for ((round = 1; round <= rounds; round++)); do
+    for label in closed "${rates[@]}"; do
+        if [ "$label" = closed ]; then options=(--outstanding "$outstanding"); else options=(--rate "$label"); fi
+        for name in "${servers[@]}"; do run "$name" "$label" "${options[@]}"; done
+    done
+done
+
+echo
+echo "Medians of $rounds runs of $seconds s: processor time for one REGISTER transaction"
+for label in closed "${rates[@]}"; do
+    if [ "$label" = closed ]; then what="$outstanding open at any time"; else what="$label a second offered"; fi
+    ours=$(median holdline "$label" cpu_us)
+    if [ ${#servers[@]} -eq 2 ]; then
+        theirs=$(median kamailio "$label" cpu_us)
+        printf '  %-24s Holdline %6.1f us (%.0f/s)   Kamailio %6.1f us (%.0f/s)   ratio %.2f\n' "$what:" "$ours" \
+            "$(median holdline "$label" per_second)" "$theirs" "$(median kamailio "$label" per_second)" \
+            "$(awk "BEGIN { print $ours / $theirs }")"
+    else
+        printf '  %-24s Holdline %6.1f us (%.0f/s)\n' "$what:" "$ours" "$(median holdline "$label" per_second)"
+    fi
+done
+
+echo
+bench/memory.sh
+
+if compgen -G 'benches/*.rs' >/dev/null; then
+    echo
+    if [ -n "${QUICK:-}" ]; then quick=(-- --quick); else quick=(); fi
+    "$cargo" bench --locked --quiet --bench '*' "${quick[@]}"
+fi

@@ -1,0 +1,143 @@
+//! A load generator for REGISTER: phones on one side of a proxy, a registrar that answers everything on the other, and
+//! the proxy's processor time read from outside, so that any proxy can stand in the middle.
+//!
+//! ```text
+//! load register --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 10 --outstanding 64
+//! load register --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 10 --rate 2000
+//! load register --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 600 --rate 166 --phones 10000
+//! load register --proxy 127.0.0.1:5061 --tls-ca ca.pem --registrar 127.0.0.1:7060 --pid 4711 --seconds 60 --phones 1000
+//! load certificates FOLDER
+//! ```
+//!
+//! `register` prints one line of `key=value` pairs. Bounded in time by `--seconds`, in size by `--phones` and `--outstanding`.
+//! `certificates` writes what a TLS proxy on loopback needs: `ca.pem`, `certificate.pem`, `key.pem`.
+#![allow(clippy::disallowed_methods)] // it measures: it has to read the clock
+
+mod process;
+mod registrar;
+mod tally;
+mod tls;
+mod udp;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// REGISTERs through a proxy.
+#[derive(Parser)]
+enum Command {
+    /// Registers phones and measures.
+    Register(Arguments),
+    /// Writes an authority's certificate, and a certificate for `localhost` with its key.
+    Certificates {
+        /// Where to.
+        folder: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct Arguments {
+    /// Where the phones send to. Loopback only.
+    #[arg(long)]
+    proxy: SocketAddr,
+    /// Where the registrar listens, on UDP. Loopback only.
+    #[arg(long)]
+    registrar: SocketAddr,
+    /// The proxy's process; its children are counted with it.
+    #[arg(long)]
+    pid: u32,
+    /// How long the phones register.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Closed loop: this many REGISTERs are open at any time.
+    #[arg(long, default_value_t = 64)]
+    outstanding: usize,
+    /// Fixed rate instead: this many REGISTERs a second, whatever comes back.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Phones that take turns, each with its own address of record.
+    #[arg(long, default_value_t = 1000)]
+    phones: u32,
+    /// The phones connect over TLS, one connection each, and trust this certificate authority.
+    #[arg(long)]
+    tls_ca: Option<PathBuf>,
+}
+
+fn main() -> std::io::Result<()> {
+    match Command::parse() {
+        Command::Register(arguments) => register(&arguments),
+        Command::Certificates { folder } => certificates(&folder),
+    }
+}
+
+fn register(arguments: &Arguments) -> std::io::Result<()> {
+    if !arguments.proxy.ip().is_loopback() || !arguments.registrar.ip().is_loopback() {
+        return Err(std::io::Error::other("load is made on loopback only"));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let registrar = registrar::spawn(arguments.registrar, Arc::clone(&stop))?;
+
+    let length = Duration::from_secs(arguments.seconds);
+    let mut phones = match &arguments.tls_ca {
+        Some(ca) => Phones::Tls(tls::Phones::connect(arguments.proxy, ca, arguments.phones)?),
+        None => Phones::Udp(udp::Phones::bind(arguments.proxy, arguments.phones)?),
+    };
+    // Every phone once, so that tables, caches and the allocator are as they will be.
+    phones.each_once(arguments.outstanding)?;
+
+    let cpu = process::cpu_time(arguments.pid)?;
+    let started = Instant::now();
+    let tally = match (&mut phones, arguments.rate) {
+        (Phones::Udp(phones), Some(rate)) => phones.at_rate(rate, length)?,
+        (Phones::Udp(phones), None) => phones.closed_loop(arguments.outstanding, length)?,
+        (Phones::Tls(phones), _) => phones.refresh(length)?,
+    };
+    let elapsed = started.elapsed();
+    let cpu = process::cpu_time(arguments.pid)?.saturating_sub(cpu);
+    println!(
+        "completed={} lost={} retransmitted={} per_second={:.0} cpu_us={:.2} p50_us={} p99_us={} rss_kib={}",
+        tally.completed,
+        tally.lost,
+        tally.retransmitted,
+        tally.completed as f64 / elapsed.as_secs_f64(),
+        cpu.as_secs_f64() * 1e6 / tally.completed.max(1) as f64,
+        tally.percentile(50).as_micros(),
+        tally.percentile(99).as_micros(),
+        process::resident_kib(arguments.pid)?,
+    );
+    stop.store(true, Ordering::Relaxed);
+    registrar.join().map_err(|_| std::io::Error::other("the registrar's thread ended badly"))
+}
+
+enum Phones {
+    Udp(udp::Phones),
+    Tls(tls::Phones),
+}
+
+impl Phones {
+    fn each_once(&mut self, outstanding: usize) -> std::io::Result<()> {
+        match self {
+            Phones::Udp(phones) => phones.each_once(outstanding),
+            Phones::Tls(phones) => phones.each_once(),
+        }
+    }
+}
+
+fn certificates(folder: &Path) -> std::io::Result<()> {
+    let authority_key = KeyPair::generate().map_err(std::io::Error::other)?;
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&authority_key).map_err(std::io::Error::other)?;
+    let key = KeyPair::generate().map_err(std::io::Error::other)?;
+    let parameters = CertificateParams::new(vec!["localhost".to_owned()]).map_err(std::io::Error::other)?;
+    let issuer = Issuer::new(authority, authority_key);
+    let certificate = parameters.signed_by(&key, &issuer).map_err(std::io::Error::other)?;
+    std::fs::write(folder.join("ca.pem"), root.pem())?;
+    std::fs::write(folder.join("certificate.pem"), certificate.pem())?;
+    std::fs::write(folder.join("key.pem"), key.serialize_pem())
+}

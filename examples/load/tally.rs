@@ -1,0 +1,31 @@
+//! What came of the REGISTERs.
+
+use std::time::Duration;
+
+/// Counts and latencies of one run.
+#[derive(Default)]
+pub struct Tally {
+    /// Answered with 200.
+    pub completed: u64,
+    /// Never answered.
+    pub lost: u64,
+    /// Sent once more after half a second.
+    pub retransmitted: u64,
+    latencies: Vec<u32>,
+}
+
+impl Tally {
+    /// One REGISTER answered after `latency`.
+    pub fn complete(&mut self, latency: Duration) {
+        self.completed += 1;
+        self.latencies.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    /// The latency that `percent` of the answers did not exceed.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+        Duration::from_micros(u64::from(sorted.get(rank).copied().unwrap_or(0)))
+    }
+}

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Installs the real peers that `make test` exercises Holdline against, from the distribution's own packages.
+#
+# Debian starts services when they are installed, and Kamailio would take port 5060. So a policy-rc.d that refuses every
+# start stands in place while apt works, and what stood there before comes back afterwards, also when apt fails. A service
+# that came with a package we installed is disabled, so that the next boot does not start it either.
+#
+# Run again, it finds everything there and changes nothing.
+set -euo pipefail
+
+packages=(
+    sip-tester              # SIPp: scripted phones
+    kamailio                # a real registrar, and the proxy the benchmark measures against
+    kamailio-extra-modules  # its JSON-RPC over a socket
+    kamailio-tls-modules    # its TLS
+    baresip                 # a real handset
+)
+services=(kamailio)
+
+missing=()
+for package in "${packages[@]}"; do
+    state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$state" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+    echo "test-deps: every peer is installed"
+    exit 0
+fi
+
+if ! command -v apt-get >/dev/null; then
+    echo "test-deps: no apt-get here. Install these by hand, or do without the tests that need them: ${missing[*]}" >&2
+    exit 1
+fi
+if [ "$(id -u)" -eq 0 ]; then
+    as_root=()
+elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+    as_root=(sudo)
+else
+    echo "test-deps: needs root to install ${missing[*]}. Run it as root or where sudo works." >&2
+    exit 1
+fi
+
+policy=/usr/sbin/policy-rc.d
+kept=$policy.holdline-kept
+restore() {
+    "${as_root[@]}" rm -f "$policy"
+    if "${as_root[@]}" test -e "$kept"; then
+        "${as_root[@]}" mv "$kept" "$policy"
+    fi
+}
+# What an interrupted run left is the original: it is not overwritten.
+if [ -e "$policy" ] && [ ! -e "$kept" ]; then
+    "${as_root[@]}" mv "$policy" "$kept"
+fi
+trap restore EXIT
+trap 'exit 130' INT TERM HUP
+printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+"${as_root[@]}" chmod 755 "$policy"
+
+present=()
+for service in "${services[@]}"; do
+    if dpkg-query --show "$service" >/dev/null 2>&1; then present+=("$service"); fi
+done
+
+install() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install --yes --quiet --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "${missing[@]}"
+}
+echo "test-deps: installing ${missing[*]}"
+# The lists may be missing or older than the mirror: only then are they fetched.
+if ! install; then
+    "${as_root[@]}" apt-get update --quiet -o DPkg::Lock::Timeout=300
+    install
+fi
+
+for service in "${services[@]}"; do
+    case " ${present[*]-} " in
+        *" $service "*) ;; # was here before us: its owner decides
+        *) "${as_root[@]}" systemctl disable --quiet "$service" 2>/dev/null || true ;;
+    esac
+done
+echo "test-deps: done"

@@ -1,0 +1,431 @@
+//! A DNS server with its zones as data, over UDP and TCP on one ephemeral port of 127.0.0.1.
+//!
+//! It answers authoritatively for the names it was given and NXDOMAIN for all others, follows CNAMEs inside its data,
+//! and can be told, for one name or for all, to be silent, slow, broken or too long for UDP. It writes down every
+//! question it is asked.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SRV};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+
+use super::{TimedOut, Watched};
+
+#[cfg(test)]
+mod tests;
+
+/// How many questions are kept; older ones stay, newer ones are only counted in [`Server::asked`].
+const MAX_QUESTIONS: usize = 100_000;
+/// CNAME links followed within one answer.
+const MAX_CNAMES: usize = 8;
+/// TCP connections served at once.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What becomes of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// From the zone data.
+    #[default]
+    Answer,
+    /// No answer at all.
+    Silent,
+    /// SERVFAIL.
+    ServFail,
+    /// NXDOMAIN, whatever the data says.
+    NxDomain,
+    /// The name exists, without a record of this type.
+    NoData,
+    /// Over UDP an empty answer with the TC bit, over TCP the whole one.
+    Truncate,
+    /// From the zone data, after this long.
+    Delay(Duration),
+}
+
+/// One SRV record's data (RFC 2782).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Srv {
+    /// Lower is tried first.
+    pub priority: u16,
+    /// Share within the priority.
+    pub weight: u16,
+    /// Port.
+    pub port: u16,
+    /// Host name, or `.` for "no service".
+    pub target: String,
+}
+
+impl Srv {
+    /// In the order of the zone file: priority, weight, port, target.
+    pub fn new(priority: u16, weight: u16, port: u16, target: &str) -> Self {
+        Srv { priority, weight, port, target: target.to_owned() }
+    }
+}
+
+/// How a question came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// In a datagram.
+    Udp,
+    /// On a connection.
+    Tcp,
+}
+
+/// One question as it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The name with the case it was asked in, without the final dot (on the wire every name is absolute).
+    pub name: String,
+    /// `SRV`, `A`, `AAAA` …
+    pub record: String,
+    /// UDP or TCP.
+    pub over: Over,
+    /// When.
+    pub at: Instant,
+}
+
+/// A running server. Clones are handles to the same one; it ends when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+    _tasks: Arc<JoinSet<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    addr: SocketAddr,
+    zone: Mutex<Zone>,
+    questions: Watched<Vec<Question>>,
+    asked: Watched<u64>,
+}
+
+/// Everything the server knows. Keys are lower case, without the final dot.
+#[derive(Debug, Default)]
+struct Zone {
+    /// Sets of records for a name and type; several sets are handed out in turn.
+    sets: HashMap<(String, RecordType), RecordSets>,
+    mode: Mode,
+    modes: HashMap<String, Mode>,
+    additional: bool,
+}
+
+#[derive(Debug)]
+struct RecordSets {
+    ttl: u32,
+    turn: usize,
+    sets: Vec<Vec<RData>>,
+}
+
+impl Server {
+    /// Starts on an ephemeral port, the same for UDP and TCP.
+    ///
+    /// # Errors
+    /// Where no such port can be bound.
+    pub async fn start() -> io::Result<Server> {
+        let (udp, tcp) = bind_both().await?;
+        let shared = Arc::new(Shared {
+            addr: udp.local_addr()?,
+            zone: Mutex::default(),
+            questions: Watched::new(Vec::new()),
+            asked: Watched::new(0),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_udp(Arc::new(udp), Arc::clone(&shared)));
+        tasks.spawn(serve_tcp(tcp, Arc::clone(&shared)));
+        Ok(Server { shared, _tasks: Arc::new(tasks) })
+    }
+
+    /// Where it listens, UDP and TCP.
+    pub fn addr(&self) -> SocketAddr {
+        self.shared.addr
+    }
+
+    /// Replaces the SRV records of a name. An empty list makes the name exist without SRV records.
+    ///
+    /// # Panics
+    /// This and the other setters panic where a name is no DNS name: the zone is the caller's own data.
+    pub fn set_srv(&self, name: &str, ttl: u32, records: &[Srv]) {
+        self.cycle_srv(name, ttl, &[records]);
+    }
+
+    /// As [`Server::set_srv`], but each answer takes the next of several sets, round and round: a resolver that returns
+    /// alternating subsets.
+    pub fn cycle_srv(&self, name: &str, ttl: u32, sets: &[&[Srv]]) {
+        let sets = sets.iter().map(|set| set.iter().map(srv_data).collect()).collect();
+        self.put(name, RecordType::SRV, ttl, sets);
+    }
+
+    /// Replaces the A and AAAA records of a name.
+    pub fn set_addresses(&self, name: &str, ttl: u32, addresses: &[IpAddr]) {
+        let v4 = addresses.iter().filter_map(|a| if let IpAddr::V4(a) = a { Some(RData::A(A(*a))) } else { None });
+        let v6 =
+            addresses.iter().filter_map(|a| if let IpAddr::V6(a) = a { Some(RData::AAAA(AAAA(*a))) } else { None });
+        self.put(name, RecordType::A, ttl, vec![v4.collect()]);
+        self.put(name, RecordType::AAAA, ttl, vec![v6.collect()]);
+    }
+
+    /// Makes the name resolve to 127.0.0.1, as every agent's does.
+    pub fn set_loopback(&self, name: &str, ttl: u32) {
+        self.set_addresses(name, ttl, &[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    }
+
+    /// Makes `name` an alias; takes every other record of that name away.
+    pub fn set_cname(&self, name: &str, ttl: u32, target: &str) {
+        self.remove(name);
+        self.put(name, RecordType::CNAME, ttl, vec![vec![RData::CNAME(CNAME(dns_name(target)))]]);
+    }
+
+    /// Takes every record of a name away: NXDOMAIN from now on.
+    pub fn remove(&self, name: &str) {
+        let key = key(name);
+        self.zone(|zone| zone.sets.retain(|(owner, _), _| *owner != key));
+    }
+
+    /// What becomes of questions for names that have no mode of their own.
+    pub fn set_mode(&self, mode: Mode) {
+        self.zone(|zone| zone.mode = mode);
+    }
+
+    /// What becomes of questions for one name; `None` returns it to the common mode.
+    pub fn set_mode_for(&self, name: &str, mode: Option<Mode>) {
+        self.zone(|zone| match mode {
+            Some(mode) => {
+                zone.modes.insert(key(name), mode);
+            }
+            None => {
+                zone.modes.remove(&key(name));
+            }
+        });
+    }
+
+    /// Whether SRV answers carry their targets' addresses in the additional section. Off at first.
+    pub fn set_additional(&self, on: bool) {
+        self.zone(|zone| zone.additional = on);
+    }
+
+    /// Every question so far, in order.
+    pub fn questions(&self) -> Vec<Question> {
+        self.shared.questions.read(Clone::clone)
+    }
+
+    /// How many questions were asked for this name (any case) and record type (`SRV`, `A` …).
+    pub fn count(&self, name: &str, record: &str) -> usize {
+        self.shared.questions.read(|all| count(all, name, record))
+    }
+
+    /// How many questions were asked in all, those beyond the limit of the record included.
+    pub fn asked(&self) -> u64 {
+        self.shared.asked.read(|n| *n)
+    }
+
+    /// Waits until a name and record type have been asked for at least `times` times in all.
+    ///
+    /// # Errors
+    /// After `within`.
+    pub async fn wait_for_question(
+        &self,
+        name: &str,
+        record: &str,
+        times: usize,
+        within: Duration,
+    ) -> Result<(), TimedOut> {
+        let what = format!("question {times} for {record} {name}");
+        self.shared.questions.wait(&what, within, |all| count(all, name, record) >= times).await
+    }
+
+    fn put(&self, name: &str, record: RecordType, ttl: u32, sets: Vec<Vec<RData>>) {
+        let sets = RecordSets { ttl, turn: 0, sets };
+        self.zone(|zone| zone.sets.insert((key(&dns_name(name).to_ascii()), record), sets));
+    }
+
+    fn zone<R>(&self, change: impl FnOnce(&mut Zone) -> R) -> R {
+        self.shared.zone(change)
+    }
+}
+
+impl Shared {
+    fn zone<R>(&self, change: impl FnOnce(&mut Zone) -> R) -> R {
+        change(&mut self.zone.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The answer to one query and how long to wait with it; `None` for silence and for what is no query.
+    fn answer(&self, query: &[u8], over: Over) -> Option<(Vec<u8>, Duration)> {
+        let query = Message::from_vec(query).ok()?;
+        if query.metadata.message_type != MessageType::Query || query.metadata.op_code != OpCode::Query {
+            return None;
+        }
+        let question = query.queries.first()?;
+        let name = question.name().to_ascii();
+        let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
+        self.note(Question { name: name.clone(), record: question.query_type().to_string(), over, at: Instant::now() });
+
+        let mut reply = Message::response(query.metadata.id, OpCode::Query);
+        reply.metadata = Metadata::response_from_request(&query.metadata);
+        reply.metadata.authoritative = true;
+        reply.metadata.recursion_available = true;
+        reply.add_query(question.clone());
+        let mut delay = Duration::ZERO;
+        self.zone(|zone| {
+            match zone.modes.get(&key(&name)).copied().unwrap_or(zone.mode) {
+                Mode::Silent => return None,
+                Mode::ServFail => reply.metadata.response_code = ResponseCode::ServFail,
+                Mode::NxDomain => reply.metadata.response_code = ResponseCode::NXDomain,
+                Mode::NoData => {}
+                Mode::Truncate if over == Over::Udp => reply.metadata.truncation = true,
+                Mode::Answer | Mode::Truncate => zone.fill(&mut reply, &name, question.query_type()),
+                Mode::Delay(by) => {
+                    delay = by;
+                    zone.fill(&mut reply, &name, question.query_type());
+                }
+            }
+            Some(())
+        })?;
+        Some((reply.to_vec().ok()?, delay))
+    }
+
+    fn note(&self, question: Question) {
+        self.questions.update(|all| {
+            if all.len() < MAX_QUESTIONS {
+                all.push(question);
+            }
+        });
+        self.asked.update(|n| *n += 1);
+    }
+}
+
+impl Zone {
+    /// Fills in the answer from the data: CNAMEs, then the records asked for, or NXDOMAIN.
+    fn fill(&mut self, reply: &mut Message, name: &str, record: RecordType) {
+        let mut owner = key(name);
+        for _ in 0..MAX_CNAMES {
+            if record == RecordType::CNAME {
+                break;
+            }
+            let Some(link) = self.take_turn(&owner, RecordType::CNAME) else { break };
+            let Some(RData::CNAME(CNAME(target))) = link.first().map(|link| &link.data) else { break };
+            owner = key(&target.to_ascii());
+            reply.add_answers(link);
+        }
+        match self.take_turn(&owner, record) {
+            Some(records) => {
+                if self.additional {
+                    self.add_addresses(reply, &records);
+                }
+                reply.add_answers(records);
+            }
+            None if self.sets.keys().any(|(known, _)| *known == owner) => {}
+            None => reply.metadata.response_code = ResponseCode::NXDomain,
+        }
+    }
+
+    fn add_addresses(&mut self, reply: &mut Message, records: &[Record]) {
+        for record in records {
+            if let RData::SRV(srv) = &record.data {
+                for family in [RecordType::A, RecordType::AAAA] {
+                    reply.add_additionals(self.take_turn(&key(&srv.target.to_ascii()), family).unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    /// The set whose turn it is.
+    fn take_turn(&mut self, owner: &str, record: RecordType) -> Option<Vec<Record>> {
+        let sets = self.sets.get_mut(&(owner.to_owned(), record))?;
+        let set = sets.sets.get(sets.turn % sets.sets.len().max(1))?;
+        sets.turn = sets.turn.wrapping_add(1);
+        let ttl = sets.ttl;
+        let record = |data: &RData| {
+            let mut record = Record::from_rdata(dns_name(owner), ttl, data.clone());
+            record.dns_class = DNSClass::IN;
+            record
+        };
+        Some(set.iter().map(record).collect())
+    }
+}
+
+async fn bind_both() -> io::Result<(UdpSocket, TcpListener)> {
+    let mut last = None;
+    for _ in 0..16 {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        match UdpSocket::bind(tcp.local_addr()?).await {
+            Ok(udp) => return Ok((udp, tcp)),
+            Err(taken) => last = Some(taken),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+}
+
+async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
+    let mut buffer = vec![0; 4096];
+    let mut late = JoinSet::new();
+    loop {
+        // An error here is an ICMP report about an answer nobody waits for any more.
+        let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
+        let Some((reply, delay)) = shared.answer(&buffer[..length], Over::Udp) else { continue };
+        if delay.is_zero() {
+            let _ = socket.send_to(&reply, peer).await;
+        } else {
+            let socket = Arc::clone(&socket);
+            late.spawn(async move {
+                tokio::time::sleep(delay).await;
+                let _ = socket.send_to(&reply, peer).await;
+            });
+        }
+        while late.try_join_next().is_some() {}
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        if let Ok((stream, _)) = listener.accept().await
+            && connections.len() < MAX_CONNECTIONS
+        {
+            connections.spawn(serve_connection(stream, Arc::clone(&shared)));
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Messages with a two-byte length in front, RFC 1035 §4.2.2. Ends with the peer.
+async fn serve_connection(mut stream: TcpStream, shared: Arc<Shared>) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut query = vec![0; usize::from(length)];
+        if stream.read_exact(&mut query).await.is_err() {
+            return;
+        }
+        let Some((reply, delay)) = shared.answer(&query, Over::Tcp) else { continue };
+        tokio::time::sleep(delay).await;
+        let Ok(length) = u16::try_from(reply.len()) else { return };
+        let framed = [&length.to_be_bytes()[..], &reply].concat();
+        if stream.write_all(&framed).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn srv_data(srv: &Srv) -> RData {
+    RData::SRV(SRV::new(srv.priority, srv.weight, srv.port, dns_name(&srv.target)))
+}
+
+fn dns_name(text: &str) -> Name {
+    let mut name = Name::from_ascii(text).unwrap_or_else(|e| panic!("{text:?} in the zone data is no DNS name: {e}"));
+    name.set_fqdn(true);
+    name
+}
+
+fn key(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+fn count(all: &[Question], name: &str, record: &str) -> usize {
+    let key = key(name);
+    all.iter().filter(|q| q.name.eq_ignore_ascii_case(&key) && q.record.eq_ignore_ascii_case(record)).count()
+}

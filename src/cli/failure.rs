@@ -1,0 +1,68 @@
+//! How the program ends when it does not end well: one line on standard error, and an exit code from `sysexits.h`.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+
+/// Why a subcommand ended.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line is wrong: 64.
+    Usage(String),
+    /// A configuration that cannot be run: 78.
+    Config(ConfigError),
+    /// Something this needs cannot be had, a port for instance: 69.
+    Unavailable(anyhow::Error),
+    /// Anything else: 1.
+    Other(anyhow::Error),
+}
+
+impl Failure {
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Usage(_) => 64,
+            Failure::Config(_) => 78,
+            Failure::Unavailable(_) => 69,
+            Failure::Other(_) => 1,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(line) => f.write_str(line),
+            Failure::Config(error) => write!(f, "bad configuration: {error}"),
+            Failure::Unavailable(error) | Failure::Other(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::Config(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Other(error)
+    }
+}
+
+/// clap's several lines as one: what is wrong, the tip if there is one, and where to read more.
+pub(super) fn usage(error: &clap::Error) -> Failure {
+    let rendered = error.render().to_string();
+    let told: Vec<&str> = rendered
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .map(|line| line.strip_prefix("error: ").or_else(|| line.strip_prefix("tip: ")).unwrap_or(line))
+        .collect();
+    // Without a subcommand clap renders the whole help page.
+    let told = if told.len() > 4 { "a subcommand is missing".to_owned() } else { told.join("; ") };
+    Failure::Usage(format!("{told}; see holdline --help"))
+}

@@ -1,0 +1,54 @@
+//! The command line: one file a subcommand.
+
+pub mod args;
+mod check;
+mod demo;
+mod failure;
+mod run;
+mod watch;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use args::RunArgs;
+pub use failure::Failure;
+
+/// A SIP outbound proxy that gives desk phones DNS SRV failover.
+#[derive(Debug, Parser)]
+#[command(name = "holdline", version = VERSION, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// `0.1.0 (commit)`.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve phones: resolve the SRV record, forward requests, fail over.
+    Run(Box<RunArgs>),
+    /// Show a whole failover on loopback: phones, two registrars, DNS, with nothing to install.
+    Demo(demo::DemoArgs),
+}
+
+/// Parses `arguments` (the program's name first) and does what they say.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+    match parse(arguments)?.command {
+        Command::Run(args) if args.check => check::check(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::demo(&args),
+    }
+}
+
+/// Help and version are printed here and end the process with 0; a mistake is a [`Failure::Usage`].
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
+    let matches = Cli::command().try_get_matches_from(arguments).map_err(|error| match error.exit_code() {
+        0 => error.exit(),
+        _ => failure::usage(&error),
+    })?;
+    Cli::from_arg_matches(&matches).map_err(|error| failure::usage(&error))
+}

@@ -1,0 +1,134 @@
+//! `holdline run`: the boot story, top to bottom.
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::Failure;
+use super::args::RunArgs;
+use super::check::upstream;
+use super::watch::watch;
+use crate::admin::{Admin, Shared};
+use crate::config::{Config, Note, misspelt_variables};
+use crate::dns::Resolver;
+use crate::driver::{Driver, Setup, StartError};
+use crate::logging;
+use crate::metrics::{Metrics, REVISION};
+use crate::upstream::Source;
+
+/// Questions of the admin listener that may wait for the driver.
+const QUESTIONS: usize = 16;
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
+pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let config = args.config()?;
+    logging::start(&config.log);
+    introduce(&config);
+
+    let admin = Admin::bind(config.admin)
+        .with_context(|| format!("admin {}: cannot be bound; is another Holdline running?", config.admin))
+        .map_err(Failure::Unavailable)?;
+
+    // One thread for SIP: the driver owns everything, and nothing in it waits.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(serve(config, admin))
+}
+
+async fn serve(config: Config, admin: Admin) -> Result<(), Failure> {
+    let metrics = Metrics::new();
+    // Before anything is bound: a signal from here on is a drain, never a sudden death.
+    let stop = Stop::listen()?;
+    let hangup = signal(SignalKind::hangup()).context("signals cannot be received")?;
+    hint_at_srv_records(&config);
+
+    let tls = config.transport.tls.clone();
+    let driver = Driver::start(Setup::from(config), metrics.clone()).await.map_err(|error| match error {
+        StartError::Bind(_) | StartError::Store(_) => Failure::Unavailable(error.into()),
+        StartError::Random => Failure::Other(error.into()),
+    })?;
+    for socket in driver.sockets() {
+        tracing::info!(side = socket.side.as_str(), transport = %socket.transport, address = %socket.local, "listening");
+    }
+
+    let (requests, questions) = mpsc::channel(QUESTIONS);
+    tracing::info!(address = %admin.addr(), "admin: /metrics /livez /readyz /status");
+    admin.serve(Shared { metrics, pulse: driver.pulse(), requests: requests.clone() }).context("admin")?;
+    tokio::spawn(watch(tls, requests, hangup));
+
+    driver.run(questions, stop.wait()).await;
+    Ok(())
+}
+
+impl From<Config> for Setup {
+    fn from(config: Config) -> Self {
+        Setup {
+            upstream: config.upstream,
+            transport: config.transport,
+            proxy: config.proxy,
+            nameservers: config.nameservers,
+            state_dir: config.state_dir,
+            contact_key: config.contact_key,
+            drain_timeout: config.drain_timeout,
+        }
+    }
+}
+
+/// Who this is, what it will do, and what about it is odd.
+fn introduce(config: &Config) {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = REVISION, "holdline");
+    tracing::info!(failures = config.upstream.failures, "upstream: {}", upstream(config));
+    for Note { warning, text } in &config.notes {
+        match warning {
+            true => tracing::warn!("{text}"),
+            false => tracing::info!("{text}"),
+        }
+    }
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, meant) in misspelt_variables(names) {
+        tracing::warn!(variable = name, "not a setting; did you mean {meant}?");
+    }
+}
+
+/// A static outbound proxy whose host publishes SRV records could fail over: say so, once, without waiting for it.
+fn hint_at_srv_records(config: &Config) {
+    let Source::Static { host, .. } = &config.upstream.source else { return };
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        return;
+    }
+    let (host, resolver) = (host.clone(), Resolver::new(&config.nameservers));
+    tokio::spawn(async move {
+        if let Some(name) = resolver.srv_hint(&host).await {
+            tracing::info!("{host} publishes an SRV record; --srv {name} would give failover");
+        }
+    });
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    term: Signal,
+    int: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Stop, Failure> {
+        let signal = |kind| signal(kind).context("signals cannot be received");
+        Ok(Stop { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    /// Resolves at the first signal. The second one does not wait for anybody.
+    async fn wait(mut self) {
+        self.next().await;
+        tokio::spawn(async move {
+            self.next().await;
+            tracing::warn!("second signal: leaving without draining");
+            std::process::exit(1);
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Every setting: its name as flag, as variable and in the file, its default and its help text, once.
+//!
+//! The command line, the file reader, "did you mean" and the table in the README are all made from this list.
+
+/// One setting of `holdline run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// As in the TOML file.
+    pub name: &'static str,
+    /// As on the command line, without the dashes.
+    pub flag: &'static str,
+    /// As in the environment.
+    pub variable: &'static str,
+    /// The form of a value.
+    pub value: &'static str,
+    /// The default as one would write it; empty where there is none.
+    pub default: &'static str,
+    /// Whether several values may be given (flag repeated; list in the file; commas).
+    pub many: bool,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+const fn key(
+    name: &'static str,
+    flag: &'static str,
+    variable: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Key {
+    Key { name, flag, variable, value, default, many: false, help }
+}
+
+const fn many(key: Key) -> Key {
+    Key { many: true, ..key }
+}
+
+/// All settings, in the order in which they are best read.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("srv", "srv", "HOLDLINE_SRV", "NAME", "",
+        "SRV record of the PBX, e.g. _sip._tls.pbx.example.com; blank: the outbound proxy is the only target"),
+    key("outbound_proxy", "outbound-proxy", "HOLDLINE_OUTBOUND_PROXY", "HOST[:PORT]", "",
+        "Static target, used only where srv is blank"),
+    key("transport", "transport", "HOLDLINE_TRANSPORT", "udp|tcp|tls", "",
+        "Transport to the PBX where the SRV name does not say, or says wrong; outbound proxy: udp"),
+    key("domain", "domain", "HOLDLINE_DOMAIN", "NAME", "",
+        "The PBX's SIP domain, for phones whose registrar is Holdline; else the SRV name without its two labels"),
+    key("domain_in_aor", "domain-in-aor", "HOLDLINE_DOMAIN_IN_AOR", "true|false", "false",
+        "Map From and To to the domain as well, and back"),
+    many(key("alias", "alias", "HOLDLINE_ALIAS", "NAME", "",
+        "Further names or addresses by which phones know this Holdline")),
+    many(key("listen", "listen", "HOLDLINE_LISTEN", "udp|tcp|tls:ADDR:PORT[,advertise=HOST[:PORT]]",
+        "udp:0.0.0.0:5060,tcp:0.0.0.0:5060", "Where phones connect")),
+    key("tls_cert", "tls-cert", "HOLDLINE_TLS_CERT", "FILE", "",
+        "Certificate chain (PEM) of the tls listeners; read again when it changes, or at once on SIGHUP"),
+    key("tls_key", "tls-key", "HOLDLINE_TLS_KEY", "FILE", "",
+        "Private key (PEM) of the tls listeners; read again when it changes, or at once on SIGHUP"),
+    key("upstream_bind", "upstream-bind", "HOLDLINE_UPSTREAM_BIND", "IP[:PORT][,advertise=HOST[:PORT]]", "0.0.0.0:5080",
+        "Where requests to the PBX leave from and its calls arrive"),
+    key("upstream_ca", "upstream-ca", "HOLDLINE_UPSTREAM_CA", "FILE", "",
+        "Certificate authorities (PEM) to trust beside the system's"),
+    key("upstream_ca_only", "upstream-ca-only", "HOLDLINE_UPSTREAM_CA_ONLY", "FILE", "",
+        "Certificate authorities (PEM) to trust instead of the system's"),
+    key("upstream_cert", "upstream-cert", "HOLDLINE_UPSTREAM_CERT", "FILE", "",
+        "Certificate chain (PEM) shown to the PBX (mutual TLS)"),
+    key("upstream_key", "upstream-key", "HOLDLINE_UPSTREAM_KEY", "FILE", "",
+        "Private key (PEM) of upstream_cert"),
+    key("upstream_verify", "upstream-verify", "HOLDLINE_UPSTREAM_VERIFY", "domain|target|either", "domain",
+        "Which name the PBX's certificate must carry: the SRV name's domain (RFC 5922), the SRV target, or either"),
+    many(key("upstream_allow", "upstream-allow", "HOLDLINE_UPSTREAM_ALLOW", "CIDR", "",
+        "Who may send to the upstream side, beside the targets")),
+    many(key("allow", "allow", "HOLDLINE_ALLOW", "CIDR",
+        "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,169.254.0.0/16,fc00::/7,fe80::/10",
+        "Who may send to the phone side; behind an address-translating load balancer the default admits everybody")),
+    key("contact", "contact", "HOLDLINE_CONTACT", "rewrite|path", "rewrite",
+        "How the PBX reaches a phone: by Holdline's own Contact, or by Path (RFC 3327) where the phone supports it"),
+    key("contact_key", "contact-key", "HOLDLINE_CONTACT_KEY", "FILE", "",
+        "Secret behind the user parts Holdline hands out (16 bytes or more); else kept in state_dir, else drawn at start"),
+    key("register_interval", "register-interval", "HOLDLINE_REGISTER_INTERVAL", "SECONDS", "300",
+        "Longest registration granted to a phone, 60 or more; 0: exactly what the PBX grants"),
+    key("selection", "selection", "HOLDLINE_SELECTION", "highest-weight|weighted", "highest-weight",
+        "Order within an SRV priority: by weight, or drawn at random by weight once per record set (RFC 2782)"),
+    key("failures", "failures", "HOLDLINE_FAILURES", "N", "3",
+        "Failed REGISTER attempts in a row that make the next target active"),
+    many(key("failure_codes", "failure-codes", "HOLDLINE_FAILURE_CODES", "CODE", "408,500,502,503,504",
+        "Answers that count as a failed attempt")),
+    key("min_handsets", "min-handsets", "HOLDLINE_MIN_HANDSETS", "N", "1",
+        "Different handsets that the failures must come from"),
+    key("retry", "retry", "HOLDLINE_RETRY", "true|false", "true",
+        "Try a failed REGISTER again within the phone's own transaction"),
+    key("attempt_timeout", "attempt-timeout", "HOLDLINE_ATTEMPT_TIMEOUT", "DURATION", "4s",
+        "An attempt without any answer has failed after this long"),
+    key("retry_deadline", "retry-deadline", "HOLDLINE_RETRY_DEADLINE", "DURATION", "15s",
+        "No further try later than this after the phone's REGISTER came in"),
+    key("connect_timeout", "connect-timeout", "HOLDLINE_CONNECT_TIMEOUT", "DURATION", "3s",
+        "A TCP or TLS connection not established after this long has failed"),
+    key("exhausted", "exhausted", "HOLDLINE_EXHAUSTED", "silent|503", "silent",
+        "What the phone sees after the deadline: nothing, as from a dead PBX (RFC 4320), or a 503"),
+    key("invite_alternate", "invite-alternate", "HOLDLINE_INVITE_ALTERNATE", "true|false", "true",
+        "Try an unanswered INVITE once on the next target (RFC 3263 section 4.3)"),
+    many(key("nameserver", "nameserver", "HOLDLINE_NAMESERVER", "IP[:PORT]", "",
+        "Name servers to ask instead of the system's")),
+    key("state_dir", "state-dir", "HOLDLINE_STATE_DIR", "DIR", "",
+        "Directory for the active target, the last good record set and the bindings; without it a restart forgets them"),
+    key("control", "control", "HOLDLINE_CONTROL", "SOCKET-PATH", "",
+        "Unix socket for the operator's commands; without effect in this version"),
+    key("drain_timeout", "drain-timeout", "HOLDLINE_DRAIN_TIMEOUT", "DURATION", "25s",
+        "After SIGTERM, leave at the latest after this long"),
+    key("admin", "admin", "HOLDLINE_ADMIN", "ADDR:PORT", "0.0.0.0:9460",
+        "Where /metrics, /livez, /readyz and /status are served"),
+    key("log_format", "log-format", "HOLDLINE_LOG_FORMAT", "text|json", "text",
+        "Form of the log on standard error"),
+    key("log_level", "log-level", "HOLDLINE_LOG_LEVEL", "error|warn|info|debug|trace", "info",
+        "Log this and what is more serious; RUST_LOG wins"),
+    key("limit_transactions", "limit-transactions", "HOLDLINE_LIMIT_TRANSACTIONS", "N", "65536",
+        "Transactions at once; beyond them new requests get 503"),
+    key("limit_bindings", "limit-bindings", "HOLDLINE_LIMIT_BINDINGS", "N", "65536",
+        "Phones' bindings at once; beyond them a further phone's REGISTER gets 503"),
+    key("limit_connections", "limit-connections", "HOLDLINE_LIMIT_CONNECTIONS", "N", "16384",
+        "TCP and TLS connections accepted at once, on each side; beyond them new ones are closed"),
+];
+
+/// The setting of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known name closest to an unknown one, where they are close enough that it was probably meant.
+#[must_use]
+pub fn closest(unknown: &str) -> Option<&'static str> {
+    let unknown = unknown.to_lowercase().replace('-', "_");
+    KEYS.iter()
+        .map(|key| (distance(&unknown, key.name), key.name))
+        .min()
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 5)
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_spellings_of_a_key_agree() {
+        for key in KEYS {
+            assert_eq!(key.flag, key.name.replace('_', "-"));
+            assert_eq!(key.variable, format!("HOLDLINE_{}", key.name.to_uppercase()));
+            assert!(!key.help.ends_with('.') && !key.help.is_empty(), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn a_typo_finds_its_key() {
+        for (typo, meant) in [
+            ("srvv", Some("srv")),
+            ("outbound-proxy", Some("outbound_proxy")),
+            ("Attempt_Timout", Some("attempt_timeout")),
+            ("retry_dedline", Some("retry_deadline")),
+            ("colour", None),
+            ("service_host", None),
+        ] {
+            assert_eq!(closest(typo), meant, "{typo}");
+        }
+    }
+}

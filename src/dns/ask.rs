@@ -1,0 +1,306 @@
+//! One question, several name servers, one answer.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::op::{DnsRequestOptions, DnsResponse, Message, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::upstream::LookupFailure;
+
+/// The longest a question may take, aliases and all servers included.
+pub const QUESTION: Duration = Duration::from_secs(2);
+/// How long one server is waited for. Within it the datagram is repeated every 333 ms (hickory's floor) or so.
+const TRY: Duration = Duration::from_millis(1500);
+/// After this much silence the next server is asked as well.
+const NEXT_SERVER: Duration = Duration::from_millis(400);
+/// More servers than this are not asked.
+const MAX_SERVERS: usize = 8;
+/// Aliases followed for one question.
+const MAX_ALIASES: usize = 8;
+
+type Pool = NameServerPool<TokioRuntimeProvider>;
+
+/// Name servers in the order they are asked. Each has a pool of its own: hickory's pool of several takes SERVFAIL for
+/// the final word of all of them.
+pub(super) struct Servers {
+    addresses: Vec<SocketAddr>,
+    pools: Vec<Pool>,
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addresses.fmt(f)
+    }
+}
+
+/// Records of the type that was asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub records: Vec<RData>,
+    /// The least lifetime of the records and of the aliases that led to them.
+    pub ttl: Duration,
+    /// Addresses from the additional section.
+    pub along: Vec<(Name, IpAddr)>,
+}
+
+impl Answer {
+    /// Addresses of this host that came along in the additional section.
+    pub fn addresses_along(&self, host: &str) -> impl Iterator<Item = IpAddr> {
+        self.along.iter().filter(move |(name, _)| super::host_name(name) == host).map(|(_, address)| *address)
+    }
+}
+
+impl Servers {
+    pub fn new(addresses: &[SocketAddr]) -> Result<Self, LookupFailure> {
+        let addresses: Vec<SocketAddr> = addresses.iter().copied().take(MAX_SERVERS).collect();
+        let mut options = ResolverOpts::default();
+        options.timeout = TRY;
+        options.os_port_selection = true;
+        let tls = TlsConfig::new().map_err(failure)?;
+        let context = Arc::new(PoolContext::new(options, tls));
+        let pools = addresses
+            .iter()
+            .map(|address| {
+                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                    connection.port = address.port();
+                    connection
+                });
+                let server = NameServerConfig::new(address.ip(), true, connections.to_vec());
+                Pool::from_config([server], context.clone(), TokioRuntimeProvider::default())
+            })
+            .collect();
+        Ok(Servers { addresses, pools })
+    }
+
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Asks, and follows aliases where the server did not. At most [`QUESTION`].
+    pub async fn ask(&self, name: &Name, kind: RecordType) -> Result<Answer, LookupFailure> {
+        let deadline = Instant::now() + QUESTION;
+        let mut current = name.clone();
+        let mut alias_ttl = u32::MAX;
+        for _ in 0..=MAX_ALIASES {
+            let response = self.ask_in_turn(&current, kind, deadline).await?;
+            match read(&response, &current, kind) {
+                Reading::Records(mut answer) => {
+                    answer.ttl = answer.ttl.min(Duration::from_secs(alias_ttl.into()));
+                    return Ok(answer);
+                }
+                Reading::Alias { to, ttl } => {
+                    alias_ttl = alias_ttl.min(ttl);
+                    current = to;
+                }
+                Reading::Nothing(failure) => return Err(failure),
+            }
+        }
+        Err(LookupFailure::Error(format!("{name} is an alias of an alias, more than {MAX_ALIASES} times")))
+    }
+
+    /// The first server's answer; the next one's as well where it is silent or could not find out.
+    async fn ask_in_turn(&self, name: &Name, kind: RecordType, end: Instant) -> Result<DnsResponse, LookupFailure> {
+        let mut query = Query::query(name.clone(), kind);
+        query.set_query_class(DNSClass::IN);
+        let mut waiting = self.pools.iter();
+        let mut tries = JoinSet::new();
+        let mut worst = None;
+        loop {
+            if tries.is_empty() {
+                let Some(pool) = waiting.next() else { return Err(worst.unwrap_or(LookupFailure::Timeout)) };
+                tries.spawn(ask_one(pool.clone(), query.clone()));
+            }
+            tokio::select! {
+                Some(ended) = tries.join_next() => match ended {
+                    Ok(Ok(response)) => return Ok(response),
+                    Ok(Err(known @ (LookupFailure::NxDomain | LookupFailure::NoData))) => return Err(known),
+                    Ok(Err(failure)) => {
+                        worst = Some(telling(worst, failure));
+                        if let Some(pool) = waiting.next() {
+                            tries.spawn(ask_one(pool.clone(), query.clone()));
+                        }
+                    }
+                    Err(panicked) => worst = Some(telling(worst, LookupFailure::Error(panicked.to_string()))),
+                },
+                () = sleep(NEXT_SERVER), if waiting.len() > 0 => {
+                    if let Some(pool) = waiting.next() {
+                        tries.spawn(ask_one(pool.clone(), query.clone()));
+                    }
+                }
+                () = sleep_until(end) => return Err(worst.unwrap_or(LookupFailure::Timeout)),
+            }
+        }
+    }
+}
+
+async fn ask_one(pool: Pool, query: Query) -> Result<DnsResponse, LookupFailure> {
+    pool.lookup(query, DnsRequestOptions::default()).first_answer().await.map_err(failure)
+}
+
+/// Of two servers' failures the one that tells more: SERVFAIL before silence before the rest.
+fn telling(before: Option<LookupFailure>, now: LookupFailure) -> LookupFailure {
+    let rank = |failure: &LookupFailure| match failure {
+        LookupFailure::NxDomain | LookupFailure::NoData | LookupFailure::NoService => 0,
+        LookupFailure::ServFail => 1,
+        LookupFailure::Timeout => 2,
+        LookupFailure::Error(_) => 3,
+    };
+    match before {
+        Some(before) if rank(&before) <= rank(&now) => before,
+        Some(_) | None => now,
+    }
+}
+
+fn failure(error: NetError) -> LookupFailure {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => negative(none.response_code),
+        NetError::Dns(DnsError::ResponseCode(code)) => negative(code),
+        NetError::Timeout => LookupFailure::Timeout,
+        other => LookupFailure::Error(format!("name server: {other}")),
+    }
+}
+
+/// What a response code without records means.
+fn negative(code: ResponseCode) -> LookupFailure {
+    match code {
+        ResponseCode::NoError => LookupFailure::NoData,
+        ResponseCode::NXDomain => LookupFailure::NxDomain,
+        ResponseCode::ServFail => LookupFailure::ServFail,
+        other => LookupFailure::Error(format!("the name server answered {other}")),
+    }
+}
+
+enum Reading {
+    Records(Answer),
+    /// The chain of aliases ends outside the answer.
+    Alias {
+        to: Name,
+        ttl: u32,
+    },
+    Nothing(LookupFailure),
+}
+
+/// Reads one response: follows the aliases in it (RFC 1034 §3.6.2) and takes the records at their end.
+fn read(response: &Message, name: &Name, kind: RecordType) -> Reading {
+    let mut current = name;
+    let mut ttl = u32::MAX;
+    for _ in 0..=MAX_ALIASES {
+        let found: Vec<_> = response
+            .answers
+            .iter()
+            .filter(|r| r.record_type() == kind && r.name == *current && r.dns_class == DNSClass::IN)
+            .collect();
+        if !found.is_empty() {
+            let ttl = found.iter().map(|r| r.ttl).fold(ttl, u32::min);
+            let along = response.additionals.iter().filter_map(|r| Some((r.name.clone(), r.data.ip_addr()?))).collect();
+            return Reading::Records(Answer {
+                records: found.into_iter().map(|r| r.data.clone()).collect(),
+                ttl: Duration::from_secs(ttl.into()),
+                along,
+            });
+        }
+        let alias = response.answers.iter().find_map(|r| match &r.data {
+            RData::CNAME(to) if r.name == *current => Some((&to.0, r.ttl)),
+            _ => None,
+        });
+        let Some((to, alias_ttl)) = alias else { break };
+        current = to;
+        ttl = ttl.min(alias_ttl);
+    }
+    let is_known = response.metadata.response_code != ResponseCode::NoError
+        || response.authorities.iter().any(|r| r.record_type() == RecordType::SOA);
+    if current == name || is_known {
+        Reading::Nothing(negative(response.metadata.response_code))
+    } else {
+        Reading::Alias { to: current.clone(), ttl }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::OpCode;
+    use hickory_proto::rr::Record;
+    use hickory_proto::rr::rdata::{A, CNAME, SRV};
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        super::super::absolute(text).unwrap()
+    }
+
+    fn response(answers: Vec<Record>, code: ResponseCode) -> Message {
+        let mut message = Message::response(1, OpCode::Query);
+        message.metadata.response_code = code;
+        message.answers = answers;
+        message
+    }
+
+    fn cname(from: &str, ttl: u32, to: &str) -> Record {
+        Record::from_rdata(name(from), ttl, RData::CNAME(CNAME(name(to))))
+    }
+
+    fn a(from: &str, ttl: u32) -> Record {
+        Record::from_rdata(name(from), ttl, RData::A(A([192, 0, 2, 1].into())))
+    }
+
+    #[test]
+    fn an_alias_in_front_of_srv_records_is_followed_to_the_srv_records() {
+        let srv = RData::SRV(SRV::new(0, 0, 5060, name("a.example.com")));
+        let answers = vec![
+            cname("_sip._udp.example.com", 30, "_sip._udp.example.net"),
+            Record::from_rdata(name("_sip._udp.example.net"), 300, srv.clone()),
+        ];
+        let message = response(answers, ResponseCode::NoError);
+        let Reading::Records(answer) = read(&message, &name("_sip._udp.example.com"), RecordType::SRV) else {
+            panic!("records expected")
+        };
+        assert_eq!(answer.records, vec![srv]);
+        assert_eq!(answer.ttl, Duration::from_secs(30), "the alias lives shorter");
+    }
+
+    #[test]
+    fn names_compare_without_case_and_foreign_records_are_left_out() {
+        let message = response(vec![a("evil.example.com", 1), a("A.Example.COM", 60)], ResponseCode::NoError);
+        let Reading::Records(answer) = read(&message, &name("a.example.com"), RecordType::A) else {
+            panic!("records expected")
+        };
+        assert_eq!((answer.records.len(), answer.ttl), (1, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_chain_that_leaves_the_answer_is_asked_on() {
+        let message =
+            response(vec![cname("a.test", 30, "b.test"), cname("b.test", 20, "c.test")], ResponseCode::NoError);
+        assert!(matches!(
+            read(&message, &name("a.test"), RecordType::A),
+            Reading::Alias { to, ttl: 20 } if to == name("c.test")
+        ));
+    }
+
+    #[test]
+    fn an_alias_to_nowhere_is_nxdomain_and_a_loop_ends() {
+        let nowhere = response(vec![cname("a.test", 30, "b.test")], ResponseCode::NXDomain);
+        assert!(matches!(read(&nowhere, &name("a.test"), RecordType::A), Reading::Nothing(LookupFailure::NxDomain)));
+        let round = response(vec![cname("a.test", 30, "b.test"), cname("b.test", 30, "a.test")], ResponseCode::NoError);
+        assert!(!matches!(read(&round, &name("a.test"), RecordType::A), Reading::Records(_)));
+    }
+
+    #[test]
+    fn servfail_tells_more_than_silence_and_silence_more_than_the_rest() {
+        let error = || LookupFailure::Error("refused".to_owned());
+        assert_eq!(telling(None, error()), error());
+        assert_eq!(telling(Some(error()), LookupFailure::Timeout), LookupFailure::Timeout);
+        assert_eq!(telling(Some(LookupFailure::Timeout), LookupFailure::ServFail), LookupFailure::ServFail);
+        assert_eq!(telling(Some(LookupFailure::ServFail), LookupFailure::Timeout), LookupFailure::ServFail);
+    }
+}

@@ -1,0 +1,338 @@
+//! The driver: feeds the core, performs its actions, and alone reads the clock.
+//!
+//! One task on one thread owns the core and the sockets. Whatever waits (DNS, the store, a connection being opened) waits
+//! elsewhere and comes back as an event, so that nothing stands between a datagram and its forwarding.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::dns::Resolver;
+use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
+use crate::proxy::bindings::Change;
+use crate::proxy::{Action, Core, Event, Settings as ProxySettings, Socket};
+use crate::store::{Restored, Store, StoreError};
+use crate::transport::{self, BindError, Transports};
+use crate::upstream::{self, LookupFailure, RecordSet, Source, Upstream};
+
+/// Timers run together at most this much late: a fleet's thousands of deadlines must not be thousands of wake-ups.
+const GRAIN: Duration = Duration::from_millis(10);
+/// How long connections may take at the end to write what is queued.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Gauges, heartbeat and stored bindings are brought up to date this often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Everything the driver is started with. Valid by construction of `config`.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where targets come from and when to leave them.
+    pub upstream: upstream::Settings,
+    /// Sockets and TLS.
+    pub transport: transport::Settings,
+    /// The proxy core.
+    pub proxy: ProxySettings,
+    /// DNS servers; empty: the system's.
+    pub nameservers: Vec<SocketAddr>,
+    /// Where the active target, the last good set and the bindings are kept; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// The key that marks Contacts as ours; `None`: the stored one, or a new one.
+    pub contact_key: Option<[u8; 32]>,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+}
+
+/// A question to the running driver.
+#[derive(Debug)]
+pub enum Request {
+    /// The upstream's part of `/status`.
+    Status(oneshot::Sender<serde_json::Value>),
+    /// Bring the gauges up to date before a scrape.
+    Gauges(oneshot::Sender<()>),
+    /// The files behind these settings have changed: read them again.
+    ReloadTls(Box<transport::TlsSettings>),
+}
+
+/// What is known about the driver without asking it.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Counts up at least once a second while the loop turns.
+    pub beats: AtomicU64,
+    /// A record set is there and nothing drains.
+    pub ready: AtomicBool,
+    /// SIGTERM came.
+    pub draining: AtomicBool,
+}
+
+/// Why a start failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound: exit code 69.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Another process has the state directory: exit code 69.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No randomness for keys and branches.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// The core with its sockets, ready to run.
+pub struct Driver {
+    core: Core,
+    transports: Transports,
+    store: Option<Store>,
+    resolver: Resolver,
+    source: Source,
+    metrics: Arc<Metrics>,
+    pulse: Arc<Pulse>,
+    lookups: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    drain_timeout: Duration,
+    rollovers: u64,
+}
+
+type Answer = Result<RecordSet, LookupFailure>;
+
+impl Driver {
+    /// Opens the store, binds every socket, and puts the core together. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// A socket that cannot be bound, or a state directory that another process uses. A store that cannot be read or
+    /// written is a logged warning, never an error.
+    #[allow(clippy::disallowed_methods)]
+    pub async fn start(setup: Setup, metrics: Arc<Metrics>) -> Result<Driver, StartError> {
+        let now = Instant::now();
+        let (store, restored) = match &setup.state_dir {
+            Some(dir) => Store::open(dir).map(|(store, restored)| (Some(store), restored))?,
+            None => (None, Restored::default()),
+        };
+        let transports = Transports::bind(&setup.transport, metrics.clone()).await?;
+        let sockets = transports.listeners().iter().map(socket).collect();
+        let random = SystemRandom::new();
+        let key = match setup.contact_key.or(restored.key) {
+            Some(key) => key,
+            None => draw(&random)?,
+        };
+        let seed = u64::from_be_bytes(draw(&random)?);
+        let first_branch = u64::from_be_bytes(draw(&random)?) >> 16;
+        let source = setup.upstream.source.clone();
+        let protocol = setup.upstream.transport;
+        metrics.failover_threshold.set(i64::from(setup.upstream.failures));
+        set_limits(&metrics, &setup);
+        let upstream = Upstream::new(setup.upstream, restored.upstream, seed, now);
+        let mut core = Core::new(setup.proxy, upstream, protocol, sockets, key, first_branch, metrics.clone(), now);
+        let unix = unix_now().as_secs();
+        let known = restored.bindings.len();
+        let kept = restored.bindings.iter().filter(|binding| core.restore_binding(binding, now, unix)).count();
+        if known > 0 {
+            tracing::info!(kept, stored = known, "restored bindings");
+        }
+        Ok(Driver {
+            core,
+            transports,
+            store,
+            resolver: observed_resolver(&setup.nameservers, &metrics),
+            source,
+            metrics,
+            pulse: Arc::new(Pulse::default()),
+            lookups: mpsc::channel(4),
+            drain_timeout: setup.drain_timeout,
+            rollovers: 0,
+        })
+    }
+
+    /// The bound sockets, with real ports.
+    #[must_use]
+    pub fn sockets(&self) -> &[transport::Bound] {
+        self.transports.listeners()
+    }
+
+    /// What `/livez` and `/readyz` look at.
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.pulse.clone()
+    }
+
+    /// Runs until `stop` resolves and what is in flight has ended, or `drain_timeout` is over.
+    #[allow(clippy::disallowed_methods)]
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>, stop: impl Future<Output = ()>) {
+        let mut events = Vec::with_capacity(transport::EVENTS);
+        let mut stop = std::pin::pin!(stop);
+        let mut drain_until: Option<Instant> = None;
+        let mut next_tick = Instant::now();
+        let mut timers_from = next_tick;
+        let mut armed = next_tick;
+        let mut sleep = std::pin::pin!(tokio::time::sleep_until(armed.into()));
+        loop {
+            let now = Instant::now();
+            if timers_from <= now && self.core.poll_timeout() <= now {
+                self.core.handle_timeout(now);
+                timers_from = now + GRAIN;
+            }
+            if next_tick <= now {
+                next_tick = now + TICK;
+                self.tick(now);
+            }
+            self.perform();
+            if let Some(until) = drain_until
+                && (now >= until || self.core.is_quiet())
+            {
+                break;
+            }
+            let wake = self.core.poll_timeout().max(timers_from).min(next_tick).min(drain_until.unwrap_or(next_tick));
+            // An early wake-up costs one turn of the loop; arming the timer for every datagram would cost more.
+            if wake < armed || armed <= now {
+                armed = wake;
+                sleep.as_mut().reset(wake.into());
+            }
+            tokio::select! {
+                () = self.transports.next(&mut events) => {
+                    let now = Instant::now();
+                    for event in events.drain(..) {
+                        self.core.handle(Event::Net(event), now);
+                    }
+                }
+                () = &mut sleep => {}
+                Some(result) = self.lookups.1.recv() => self.looked_up(result),
+                Some(request) = requests.recv() => self.answer(request),
+                () = &mut stop, if drain_until.is_none() => {
+                    tracing::info!(timeout = ?self.drain_timeout, in_flight = self.core.contexts(), "draining");
+                    drain_until = Some(Instant::now() + self.drain_timeout);
+                    self.pulse.draining.store(true, Ordering::Relaxed);
+                    self.core.handle(Event::Drain, Instant::now());
+                }
+            }
+        }
+        let cut = self.core.contexts();
+        self.save_bindings(Instant::now());
+        // The last answers may still be in the connections' queues.
+        self.transports.finish(LAST_WORDS).await;
+        if self.store.as_ref().is_some_and(|store| !store.flush()) {
+            tracing::warn!("the store keeps nothing: a restart begins without this one's bindings");
+        }
+        tracing::info!(cut_off = cut, "stopped");
+    }
+
+    /// Performs everything the core wants.
+    fn perform(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            match action {
+                Action::Net(command) => self.transports.perform(command),
+                Action::Lookup => self.look_up(),
+                Action::Persist(state) => {
+                    if let Some(store) = &self.store {
+                        store.put_upstream(state);
+                    }
+                }
+            }
+        }
+        self.transports.flush();
+    }
+
+    fn look_up(&self) {
+        let (resolver, source, answers) = (self.resolver.clone(), self.source.clone(), self.lookups.0.clone());
+        tokio::spawn(async move {
+            // Nobody waits for it any more only when the driver has ended.
+            let _ = answers.send(resolver.lookup(&source).await).await;
+        });
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn looked_up(&mut self, result: Answer) {
+        if result.is_ok() {
+            self.metrics.dns_last_success.set(unix_now().as_secs_f64());
+        }
+        self.core.handle(Event::Lookup(result), Instant::now());
+        self.pulse.ready.store(self.core.ready(), Ordering::Relaxed);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.pulse.beats.fetch_add(1, Ordering::Relaxed);
+        self.pulse.ready.store(self.core.ready(), Ordering::Relaxed);
+        self.core.refresh_gauges();
+        if self.rollovers != self.core.rollovers() {
+            self.rollovers = self.core.rollovers();
+            self.metrics.failover_last.set(unix_now().as_secs_f64());
+        }
+        self.save_bindings(now);
+    }
+
+    fn save_bindings(&mut self, now: Instant) {
+        let Some(store) = &self.store else {
+            self.core.forget_changes();
+            return;
+        };
+        let unix = unix_now().as_secs();
+        while let Some(change) = self.core.bindings().poll_change() {
+            match change {
+                Change::Put(id) => {
+                    if let Some(stored) = self.core.bindings().export(&id, now, unix) {
+                        store.put_binding(stored);
+                    }
+                }
+                Change::Remove(id) => store.remove_binding(id.as_str()),
+            }
+        }
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn answer(&mut self, request: Request) {
+        // Whoever asked may have gone away meanwhile: that is his affair.
+        match request {
+            Request::Status(to) => {
+                let _ = to.send(self.core.status(Instant::now()));
+            }
+            Request::Gauges(to) => {
+                self.core.refresh_gauges();
+                let _ = to.send(());
+            }
+            Request::ReloadTls(settings) => match self.transports.reload_tls(&settings) {
+                Ok(()) => tracing::info!("certificates read again"),
+                Err(error) => tracing::error!(%error, "certificates cannot be used; the old ones stay"),
+            },
+        }
+    }
+}
+
+fn socket(bound: &transport::Bound) -> Socket {
+    Socket {
+        id: bound.socket,
+        side: bound.side,
+        transport: bound.transport,
+        local: bound.local,
+        advertise: bound.advertise.clone(),
+    }
+}
+
+/// A resolver that counts what it asks.
+fn observed_resolver(nameservers: &[SocketAddr], metrics: &Arc<Metrics>) -> Resolver {
+    let metrics = metrics.clone();
+    Resolver::observed(nameservers, move |asked| {
+        let Some(&record) = Record::ALL.iter().find(|record| record.as_str() == asked.record) else { return };
+        let outcome = LookupOutcome::ALL.iter().find(|outcome| outcome.as_str() == asked.outcome);
+        metrics.lookups(record, *outcome.unwrap_or(&LookupOutcome::Error)).inc();
+        metrics.lookup_duration(record).observe(asked.took.as_secs_f64());
+    })
+}
+
+fn set_limits(metrics: &Metrics, setup: &Setup) {
+    metrics.limit(Resource::Transactions).set(setup.proxy.max_transactions as i64);
+    metrics.limit(Resource::Bindings).set(setup.proxy.max_bindings as i64);
+    metrics.limit(Resource::Connections).set(setup.transport.limits.connections as i64);
+}
+
+fn draw<const N: usize>(random: &SystemRandom) -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    random.fill(&mut bytes).map_err(|_| StartError::Random)?;
+    Ok(bytes)
+}
+
+#[allow(clippy::disallowed_methods)]
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

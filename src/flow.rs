@@ -1,0 +1,292 @@
+//! Where bytes come from and go to: the words that the pure core and the transports share.
+//!
+//! A *flow* (RFC 5626 §3) is a UDP address pair or one TCP/TLS connection. Every flow has a side, given by the socket it
+//! lives on. Nothing here does any I/O.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// On which side of Holdline a flow lives. Requests cross from one side to the other, never back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// The listeners that handsets talk to.
+    Phone,
+    /// The configured SIP service.
+    Upstream,
+}
+
+impl Side {
+    /// Both sides, in the order metrics are registered.
+    pub const ALL: [Side; 2] = [Side::Phone, Side::Upstream];
+
+    /// The metric label: `phone` or `upstream`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Phone => "phone",
+            Side::Upstream => "upstream",
+        }
+    }
+}
+
+/// A SIP transport that Holdline speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Datagrams, RFC 3261 §18.
+    Udp,
+    /// One TCP connection, RFC 3261 §18.
+    Tcp,
+    /// TLS over TCP, RFC 3261 §26.
+    Tls,
+}
+
+impl Transport {
+    /// All transports, in the order metrics are registered.
+    pub const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+
+    /// Lower case, as in configuration, URI parameters and metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        }
+    }
+
+    /// Upper case, as in a Via header's sent-protocol (RFC 3261 §20.42).
+    #[must_use]
+    pub fn via_token(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+        }
+    }
+
+    /// True where the transport itself delivers reliably (RFC 3261 §17: no retransmission timers).
+    #[must_use]
+    pub fn is_reliable(self) -> bool {
+        !matches!(self, Transport::Udp)
+    }
+
+    /// 5061 for TLS, else 5060 (RFC 3261 §19.1.2).
+    #[must_use]
+    pub fn default_port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One bound socket: a phone-side listener in configuration order, or one of the upstream-side sockets after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(pub u16);
+
+/// One TCP/TLS connection, or one *connected* upstream UDP socket. Numbers are never used twice in a process.
+///
+/// The core numbers what it opens with even numbers, the transports number what they accept with odd ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// A flow, as far as sending to it is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flow {
+    /// Datagrams through an unconnected socket.
+    Udp {
+        /// The socket they come in and leave by.
+        socket: SocketId,
+        /// The local address the datagram arrived on (PKTINFO), which an answer leaves from. Never a wildcard.
+        local: SocketAddr,
+        /// The peer.
+        remote: SocketAddr,
+    },
+    /// A connection, or a connected upstream UDP socket.
+    Conn(ConnId),
+}
+
+/// A host name or address with an optional port, as configured (`advertise=`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// The port, where one was given.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]", self.host)?;
+        } else {
+            f.write_str(&self.host)?;
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One next hop towards the upstream: what a connection is keyed by, so that a name check is never skipped
+/// (a pool keyed by address alone would).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// The SRV target's name, lower case, no trailing dot (or an address literal for a static outbound proxy).
+    pub target: Arc<str>,
+    /// Address and port to reach it at.
+    pub addr: SocketAddr,
+    /// How.
+    pub transport: Transport,
+    /// Flows are shared within a group. One shared flow per target now: always 0.
+    pub group: u64,
+}
+
+/// Why a connection, a send or an attempt failed. The label values of `register_failures_total{reason}` and
+/// `connection_errors_total{reason}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// No answer in time; for a connection: not established within `connect_timeout`.
+    Timeout,
+    /// Connection refused, or ICMP port unreachable.
+    Refused,
+    /// Reset or closed by the peer.
+    Reset,
+    /// TLS handshake or certificate verification failed.
+    Tls,
+    /// No route, host or network unreachable, or the packet cannot be sent.
+    Unreachable,
+    /// The target's name has no address.
+    Unresolved,
+}
+
+impl Cause {
+    /// All causes, in the order metrics are registered.
+    pub const ALL: [Cause; 6] =
+        [Cause::Timeout, Cause::Refused, Cause::Reset, Cause::Tls, Cause::Unreachable, Cause::Unresolved];
+
+    /// The metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Timeout => "timeout",
+            Cause::Refused => "refused",
+            Cause::Reset => "reset",
+            Cause::Tls => "tls",
+            Cause::Unreachable => "unreachable",
+            Cause::Unresolved => "unresolved",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the transports tell the core.
+#[derive(Debug, Clone)]
+pub enum NetEvent {
+    /// One datagram (any content, also empty or keep-alive), or one whole message framed from a stream.
+    Received {
+        /// The flow it came in on, which an answer can be sent to.
+        flow: Flow,
+        /// Exactly the bytes received.
+        bytes: Bytes,
+    },
+    /// A stream could not be framed; what was read of the offending message. The transport closes the connection after
+    /// the core's answers to this event have been written.
+    Unframed {
+        /// The connection.
+        conn: ConnId,
+        /// What was read of the message, possibly cut short.
+        bytes: Bytes,
+        /// The metric label of the reason.
+        reason: &'static str,
+    },
+    /// CRLF keep-alive on a stream. A ping (double CRLF, RFC 5626 §4.4.1) was already answered by the transport.
+    KeepAlive {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A peer connected to one of our listeners (for TLS: after the handshake).
+    Accepted {
+        /// Its number (odd).
+        conn: ConnId,
+        /// The side of the listener.
+        side: Side,
+        /// TCP or TLS.
+        transport: Transport,
+        /// Which listener.
+        socket: SocketId,
+        /// The connection's local address: what it is reached at.
+        local: SocketAddr,
+        /// The peer.
+        remote: SocketAddr,
+    },
+    /// An [`NetCommand::Open`] succeeded.
+    Opened {
+        /// Its number, as given in the command.
+        conn: ConnId,
+        /// Local address after connect. Never a wildcard.
+        local: SocketAddr,
+    },
+    /// An [`NetCommand::Open`] failed. The number is dead.
+    OpenFailed {
+        /// Its number, as given in the command.
+        conn: ConnId,
+        /// The metric label.
+        cause: Cause,
+        /// For the log: what happened, with which values and what to do (names asked for, names in the certificate …).
+        detail: Arc<str>,
+    },
+    /// A connection ended, by either side or by an error. The number is dead. Not sent after [`NetCommand::Close`].
+    Closed {
+        /// Its number.
+        conn: ConnId,
+        /// `Reset` for an orderly close by the peer, too.
+        cause: Cause,
+    },
+    /// A datagram could not be sent, or an ICMP error came back. The flow itself stays usable.
+    SendFailed {
+        /// The flow, a [`Flow::Conn`] for a connected upstream UDP socket.
+        flow: Flow,
+        /// Refused or Unreachable.
+        cause: Cause,
+    },
+}
+
+/// What the core asks of the transports. None of them waits; each outcome is a [`NetEvent`].
+#[derive(Debug, Clone)]
+pub enum NetCommand {
+    /// Open a connection (or a connected UDP socket) to an upstream hop, from the bound upstream port where possible.
+    Open {
+        /// The number it shall have (even).
+        conn: ConnId,
+        /// Where to.
+        hop: Hop,
+    },
+    /// Send these bytes. On a connection whose queue is full the connection is closed (`Closed` with `Timeout`).
+    Send {
+        /// Where to.
+        flow: Flow,
+        /// A whole message, or a keep-alive.
+        bytes: Bytes,
+    },
+    /// Close a connection after what is queued has been written. A number that is already dead is ignored.
+    Close {
+        /// Its number.
+        conn: ConnId,
+    },
+}

@@ -1,0 +1,38 @@
+//! Holdline, a SIP outbound proxy that gives desk phones DNS SRV failover.
+//!
+//! The way of the data, out: a phone's datagram comes through [`transport`] to the [`driver`], which has [`message`] find its
+//! spans, [`transaction`] tell a new request from a retransmission, and [`proxy`] decide where it goes; [`upstream`] says which
+//! target is active; a new client transaction goes out through the driver and the transport again. And back: the client
+//! transaction hands the response to its context in [`proxy`], which relays it or begins the next attempt; our Via comes
+//! off, and the server transaction sends it to the phone.
+//!
+//! ```text
+//! cli ─► config ─► driver ◄──► transport          bytes ↔ flows (words of both: flow)
+//!                    │ ▲ ▲
+//!                    │ │ └──── dns, store         what may take its time comes back as an event
+//!                    ▼ │
+//!                  proxy ──► message              pure from here on: (event, now) in, actions out
+//!                    ├─────► transaction
+//!                    └─────► upstream
+//!
+//! admin, metrics, logging                         what is seen from outside
+//! agents                                          our own phones, registrars and DNS, for demo and tests
+//! ```
+//!
+//! `ARCHITECTURE.md` says more, `docs/adr` says why.
+
+pub mod admin;
+pub mod agents;
+pub mod cli;
+pub mod config;
+pub mod dns;
+pub mod driver;
+pub mod flow;
+pub mod logging;
+pub mod message;
+pub mod metrics;
+pub mod proxy;
+pub mod store;
+pub mod transaction;
+pub mod transport;
+pub mod upstream;

@@ -1,0 +1,380 @@
+//! What is refused, and the answer each refusal has.
+//!
+//! Lenient where no two parsers can disagree about where the message ends, which transaction it is of and where it goes;
+//! strict where they can (DESIGN: smuggling shapes).
+
+use super::list::Elements;
+use super::scan::{Length, Message};
+use super::{Name, NameAddr, Span, Via, is_lws, number};
+use crate::flow::Transport;
+
+/// What is wrong with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Not exactly `Method SP Request-URI SP SIP/2.0`, RFC 3261 §7.1.
+    RequestLine,
+    /// Another SIP version than 2.0.
+    Version,
+    /// Headers in the Request-URI, RFC 3261 §19.1.5.
+    UriHeaders,
+    /// More than `MAX_HEADER_LINES` lines.
+    TooManyHeaders,
+    /// A line in the header block that is no header line.
+    HeaderLine,
+    /// A CR without LF in the header block.
+    BareCr,
+    /// A LF without CR in the header block.
+    BareLf,
+    /// A continuation line of nothing but white space.
+    BlankContinuation,
+    /// The header block does not end.
+    NoBlankLine,
+    /// No line of this name.
+    Missing(Name),
+    /// More than one line of this name.
+    Repeated(Name),
+    /// A value that cannot be read.
+    Unreadable(Name),
+    /// CSeq of 2^31 or more, RFC 3261 §8.1.1.5.
+    CSeqRange,
+    /// The CSeq method is not that of the request line, RFC 3261 §8.1.1.5.
+    MethodMismatch,
+    /// Max-Forwards over 255, RFC 3261 §20.22.
+    MaxForwardsRange,
+    /// Content-Length beyond the end of the datagram, RFC 3261 §18.3.
+    LengthBeyond,
+    /// No Content-Length on a stream, RFC 3261 §18.3.
+    NoLength,
+    /// A Via of another protocol than SIP/2.0.
+    ViaProtocol,
+}
+
+impl Fault {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Fault::Version => 505,
+            Fault::TooManyHeaders => 513,
+            _ => 400,
+        }
+    }
+
+    /// A reason phrase that says what is wrong.
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Fault::RequestLine => "Malformed Request Line",
+            Fault::Version => "Version Not Supported",
+            Fault::UriHeaders => "Headers In Request-URI",
+            Fault::TooManyHeaders => "Too Many Header Lines",
+            Fault::HeaderLine => "Malformed Header Line",
+            Fault::BareCr => "Bare CR In Header",
+            Fault::BareLf => "Bare LF In Header",
+            Fault::BlankContinuation => "Blank Continuation Line",
+            Fault::NoBlankLine => "Missing Blank Line",
+            Fault::Missing(name) => missing(name),
+            Fault::Repeated(name) => repeated(name),
+            Fault::Unreadable(name) => unreadable(name),
+            Fault::CSeqRange => "CSeq Number Out Of Range",
+            Fault::MethodMismatch => "CSeq Method Mismatch",
+            Fault::MaxForwardsRange => "Max-Forwards Out Of Range",
+            Fault::LengthBeyond => "Content-Length Beyond Message",
+            Fault::NoLength => "Missing Content-Length",
+            Fault::ViaProtocol => "Via Is Not SIP/2.0",
+        }
+    }
+}
+
+fn missing(name: Name) -> &'static str {
+    match name {
+        Name::Via => "Missing Via",
+        Name::From => "Missing From",
+        Name::To => "Missing To",
+        Name::CallId => "Missing Call-ID",
+        Name::CSeq => "Missing CSeq",
+        _ => "Missing Header",
+    }
+}
+
+fn repeated(name: Name) -> &'static str {
+    match name {
+        Name::From => "Repeated From",
+        Name::To => "Repeated To",
+        Name::CallId => "Repeated Call-ID",
+        Name::CSeq => "Repeated CSeq",
+        Name::MaxForwards => "Repeated Max-Forwards",
+        Name::ContentLength => "Repeated Content-Length",
+        _ => "Repeated Header",
+    }
+}
+
+fn unreadable(name: Name) -> &'static str {
+    match name {
+        Name::Via => "Malformed Via",
+        Name::From => "Malformed From",
+        Name::To => "Malformed To",
+        Name::CallId => "Malformed Call-ID",
+        Name::CSeq => "Malformed CSeq",
+        Name::Contact => "Malformed Contact",
+        Name::MaxForwards => "Malformed Max-Forwards",
+        Name::ContentLength => "Malformed Content-Length",
+        _ => "Malformed Header",
+    }
+}
+
+/// A message that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.fault.phrase())]
+pub struct Malformed {
+    fault: Fault,
+    request: bool,
+    answerable: bool,
+}
+
+impl Malformed {
+    /// What is wrong.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.fault.status()
+    }
+
+    /// A reason phrase that says what is wrong.
+    #[must_use]
+    pub fn phrase(&self) -> &'static str {
+        self.fault.phrase()
+    }
+
+    /// The metric label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        if self.request { "malformed" } else { "malformed_response" }
+    }
+
+    /// False where nothing may be answered: responses, ACKs, and requests without a top Via to send the answer by. Drop and
+    /// count those.
+    #[must_use]
+    pub fn answerable(&self) -> bool {
+        self.answerable
+    }
+}
+
+/// Headers of which there is exactly one (RFC 3261 §8.1.1).
+const MANDATORY: [Name; 5] = [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq];
+
+/// Headers of which there is at most one, where a second one changes whose transaction or how long a message is.
+const SINGLE: [Name; 6] = [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::ContentLength];
+
+impl Message {
+    /// Refuses the shapes that two parsers could read in two ways, and messages without their mandatory headers.
+    ///
+    /// `transport`: what it came in by; on a stream Content-Length is mandatory (RFC 3261 §18.3). An absent Max-Forwards is fine:
+    /// it counts as 70 (§16.6). The error knows its answer.
+    pub fn check(&self, transport: Transport) -> Result<(), Malformed> {
+        match self.find_fault(transport) {
+            None => Ok(()),
+            Some(fault) => Err(self.malformed(fault)),
+        }
+    }
+
+    /// The refusal of this message for `fault`.
+    pub(crate) fn malformed(&self, fault: Fault) -> Malformed {
+        let answerable = self.is_request() && self.method_name() != b"ACK" && self.top_via().is_some();
+        Malformed { fault, request: self.is_request(), answerable }
+    }
+
+    fn find_fault(&self, transport: Transport) -> Option<Fault> {
+        self.fault()
+            .or_else(|| self.length_fault(transport))
+            .or_else(|| MANDATORY.into_iter().find(|name| self.first(*name).is_none()).map(Fault::Missing))
+            .or_else(|| SINGLE.into_iter().find(|name| self.is_repeated(*name)).map(Fault::Repeated))
+            .or_else(|| self.cseq_fault())
+            .or_else(|| self.via_fault())
+            .or_else(|| self.value_fault())
+    }
+
+    fn length_fault(&self, transport: Transport) -> Option<Fault> {
+        if self.is_repeated(Name::ContentLength) {
+            return Some(Fault::Repeated(Name::ContentLength));
+        }
+        match self.length() {
+            Length::Fits => None,
+            Length::Absent => transport.is_reliable().then_some(Fault::NoLength),
+            Length::Beyond => Some(Fault::LengthBeyond),
+            Length::NotANumber => Some(Fault::Unreadable(Name::ContentLength)),
+        }
+    }
+
+    fn cseq_fault(&self) -> Option<Fault> {
+        let Some(cseq) = self.cseq() else {
+            let value = self.first(Name::CSeq).map_or(Span::default(), |header| header.value);
+            let digits = value.of(self.bytes()).iter().take_while(|b| b.is_ascii_digit()).count();
+            let digits = &value.of(self.bytes())[..digits];
+            let out_of_range = number(digits).is_some_and(|n| n > u64::from(u32::MAX));
+            return Some(if out_of_range { Fault::CSeqRange } else { Fault::Unreadable(Name::CSeq) });
+        };
+        if cseq.number >= 1 << 31 {
+            return Some(Fault::CSeqRange);
+        }
+        (self.is_request() && cseq.method.of(self.bytes()) != self.method_name()).then_some(Fault::MethodMismatch)
+    }
+
+    fn via_fault(&self) -> Option<Fault> {
+        let mut any = false;
+        for element in Elements::new(self, Name::Via) {
+            any = true;
+            match Via::parse(self.bytes(), element.span) {
+                None => return Some(Fault::Unreadable(Name::Via)),
+                Some(via) if !via.is_sip2(self.bytes()) => return Some(Fault::ViaProtocol),
+                Some(_) => {}
+            }
+        }
+        (!any).then_some(Fault::Missing(Name::Via))
+    }
+
+    fn value_fault(&self) -> Option<Fault> {
+        for (name, addr) in [(Name::From, self.from()), (Name::To, self.to())] {
+            if addr.is_none_or(|addr| has_bare_comma(self.bytes(), addr)) {
+                return Some(Fault::Unreadable(name));
+            }
+        }
+        if self.call_id().is_empty() || self.call_id().iter().any(|b| is_lws(*b)) {
+            return Some(Fault::Unreadable(Name::CallId));
+        }
+        if self.first(Name::MaxForwards).is_some() {
+            match self.max_forwards() {
+                None => return Some(Fault::Unreadable(Name::MaxForwards)),
+                Some(n) if n > 255 => return Some(Fault::MaxForwardsRange),
+                Some(_) => {}
+            }
+        }
+        if self.is_request() && has_headers(self.request_uri().of(self.bytes())) {
+            return Some(Fault::UriHeaders);
+        }
+        self.contact_fault()
+    }
+
+    /// A Contact with a `?` needs its angle brackets (RFC 3261 §20.10): without them nobody knows whose headers these are.
+    fn contact_fault(&self) -> Option<Fault> {
+        for element in Elements::new(self, Name::Contact) {
+            if let Some(addr) = NameAddr::parse(self.bytes(), element.span)
+                && !addr.bracketed
+                && memchr::memchr(b'?', addr.uri.of(self.bytes())).is_some()
+            {
+                return Some(Fault::Unreadable(Name::Contact));
+            }
+        }
+        None
+    }
+}
+
+/// True for a comma in a display name without quotes: one address to some, two to others, and not to be passed on
+/// (RFC 4475 §3.1.2.15). Other characters that are no token's, dots and UTF-8 above all, pass.
+fn has_bare_comma(buf: &[u8], addr: NameAddr) -> bool {
+    let display = Span { start: addr.whole.start, end: addr.uri.start }.of(buf);
+    addr.bracketed && display.first() != Some(&b'"') && memchr::memchr(b',', display).is_some()
+}
+
+/// True for a `sip:` or `sips:` URI with a header part. A `?` in the user part is none.
+fn has_headers(uri: &[u8]) -> bool {
+    if memchr::memchr(b'?', uri).is_none() {
+        return false;
+    }
+    super::Uri::parse(uri, Span::new(0, uri.len())).is_some_and(|parsed| !parsed.headers.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    const GOOD: &str = "OPTIONS sip:h SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+                        From: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+
+    fn check(text: &str, transport: Transport) -> Result<(), Malformed> {
+        Message::scan(Bytes::copy_from_slice(text.as_bytes())).expect("scan").check(transport)
+    }
+
+    #[test]
+    fn a_good_request_passes_on_every_transport() {
+        for transport in Transport::ALL {
+            assert_eq!(check(GOOD, transport), Ok(()));
+        }
+        assert_eq!(check(&GOOD.replace("Max-Forwards: 70\r\n", ""), Transport::Udp), Ok(()));
+        assert_eq!(check(&GOOD.replace("Content-Length: 0\r\n", ""), Transport::Udp), Ok(()));
+    }
+
+    #[test]
+    fn each_fault_is_named_in_its_answer() {
+        for (from, to, status, phrase) in [
+            ("SIP/2.0\r\nVia", "SIP/7.0\r\nVia", 505, "Version Not Supported"),
+            ("OPTIONS sip:h ", "OPTIONS  sip:h ", 400, "Malformed Request Line"),
+            ("sip:h SIP", "sip:h?Route=x SIP", 400, "Headers In Request-URI"),
+            ("Call-ID: x\r\n", "", 400, "Missing Call-ID"),
+            ("Call-ID: x\r\n", "Call-ID:\r\n", 400, "Malformed Call-ID"),
+            ("To: <sip:b@h>\r\n", "", 400, "Missing To"),
+            ("To: <sip:b@h>\r\n", "To: \"x <sip:b@h>\r\n", 400, "Malformed To"),
+            ("From: <sip:a@h>;tag=1\r\n", "", 400, "Missing From"),
+            ("From: <sip:a@h>", "From: Bell, A <sip:a@h>", 400, "Malformed From"),
+            ("From: <sip:a@h>;tag=1\r\n", "From: <>;tag=1\r\n", 400, "Malformed From"),
+            ("CSeq: 1 OPTIONS\r\n", "", 400, "Missing CSeq"),
+            ("CSeq: 1 OPTIONS\r\n", "CSeq: 1 INVITE\r\n", 400, "CSeq Method Mismatch"),
+            ("CSeq: 1 OPTIONS\r\n", "CSeq: x OPTIONS\r\n", 400, "Malformed CSeq"),
+            ("CSeq: 1 OPTIONS\r\n", "CSeq: 2147483648 OPTIONS\r\n", 400, "CSeq Number Out Of Range"),
+            ("CSeq: 1 OPTIONS\r\n", "CSeq: 36893488147419103232 OPTIONS\r\n", 400, "CSeq Number Out Of Range"),
+            ("CSeq: 1 OPTIONS\r\n", "CSeq: 1 OPTIONS\r\ncseq: 1 OPTIONS\r\n", 400, "Repeated CSeq"),
+            ("Call-ID: x\r\n", "Call-ID: x\r\ni: x\r\n", 400, "Repeated Call-ID"),
+            ("Max-Forwards: 70\r\n", "Max-Forwards: 70\r\nMax-Forwards: 70\r\n", 400, "Repeated Max-Forwards"),
+            ("Max-Forwards: 70", "Max-Forwards: -1", 400, "Malformed Max-Forwards"),
+            ("Max-Forwards: 70", "Max-Forwards: 256", 400, "Max-Forwards Out Of Range"),
+            ("Content-Length: 0", "Content-Length: 1", 400, "Content-Length Beyond Message"),
+            ("Content-Length: 0", "Content-Length: 99999999999999999999999", 400, "Content-Length Beyond Message"),
+            ("Content-Length: 0", "Content-Length: -999", 400, "Malformed Content-Length"),
+            ("Content-Length: 0", "Content-Length: +0", 400, "Malformed Content-Length"),
+            ("Content-Length: 0", "Content-Length: 0, 0", 400, "Malformed Content-Length"),
+            ("Content-Length: 0", "Content-Length:", 400, "Malformed Content-Length"),
+            ("Content-Length: 0", "Content-Length: 0\r\nl: 0", 400, "Repeated Content-Length"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1, ;;", 400, "Malformed Via"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1, SIP/3.0/UDP x", 400, "Via Is Not SIP/2.0"),
+            ("Call-ID: x\r\n", "Call-ID: x\r\nno colon\r\n", 400, "Malformed Header Line"),
+            ("Call-ID: x\r\n", "Call-ID: x\n", 400, "Bare LF In Header"),
+            ("Call-ID: x\r\n", "Call-ID: x\r\nX: a\rb\r\n", 400, "Bare CR In Header"),
+            ("Content-Length: 0\r\n\r\n", "Content-Length: 0\r\n", 400, "Missing Blank Line"),
+            ("Call-ID: x\r\n", "Call-ID: x\r\nm: sip:a@b?Route=c\r\n", 400, "Malformed Contact"),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_ne!(text, GOOD, "{from}");
+            let refusal = check(&text, Transport::Udp).expect_err(phrase);
+            assert_eq!((refusal.status(), refusal.phrase()), (status, phrase), "{to}");
+            assert!(refusal.answerable(), "{to}");
+        }
+        let refusal = check(&GOOD.replace("Content-Length: 0\r\n", ""), Transport::Tcp).expect_err("no length");
+        assert_eq!(refusal.phrase(), "Missing Content-Length");
+    }
+
+    #[test]
+    fn too_many_header_lines_are_answered() {
+        let many = "X: y\r\n".repeat(super::super::MAX_HEADER_LINES);
+        let refusal = check(&GOOD.replace("Call-ID", &format!("{many}Call-ID")), Transport::Udp).expect_err("too many");
+        assert_eq!((refusal.status(), refusal.answerable()), (513, true));
+    }
+
+    #[test]
+    fn what_cannot_be_answered_says_so() {
+        let no_via = GOOD.replace("Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\n", "");
+        let refusal = check(&no_via, Transport::Udp).expect_err("no via");
+        assert_eq!((refusal.phrase(), refusal.answerable()), ("Missing Via", false));
+        let bad_via = GOOD.replace("SIP/2.0/UDP a;branch", ";branch");
+        assert!(!check(&bad_via, Transport::Udp).expect_err("bad via").answerable());
+        let ack = GOOD.replace("OPTIONS", "ACK").replace("Call-ID: x\r\n", "");
+        assert!(!check(&ack, Transport::Udp).expect_err("ack").answerable());
+        let response = GOOD.replace("OPTIONS sip:h SIP/2.0", "SIP/2.0 200 OK").replace("Call-ID: x\r\n", "");
+        assert!(!check(&response, Transport::Udp).expect_err("response").answerable());
+    }
+}

@@ -1,0 +1,387 @@
+//! Splices over a received message: every byte that is not named here goes out as it came in.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::list::Elements;
+use super::scan::Message;
+use super::{Element, Header, Name, Span, Via};
+
+/// Changes to one message, applied once by [`Edit::finish`].
+///
+/// New text is kept in one arena. Ranges should not overlap; where they do, each byte is still removed only once and every
+/// new text is written once, so the outcome is a message, if not the one that was meant. Several inserts at one offset
+/// keep the order of the calls, and go before a replacement that starts there.
+#[derive(Debug)]
+pub struct Edit<'m> {
+    message: &'m Message,
+    arena: SmallVec<[u8; 512]>,
+    splices: SmallVec<[Splice; 12]>,
+    cuts: SmallVec<[Span; 4]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Splice {
+    range: Span,
+    text: Span,
+}
+
+impl<'m> Edit<'m> {
+    /// No changes yet.
+    #[must_use]
+    pub fn new(message: &'m Message) -> Self {
+        Edit { message, arena: SmallVec::new(), splices: SmallVec::new(), cuts: SmallVec::new() }
+    }
+
+    /// Puts `text` in the place of `span`.
+    pub fn replace(&mut self, span: Span, text: &[u8]) {
+        self.splice(span, &[text]);
+    }
+
+    /// Takes `span` out.
+    pub fn remove(&mut self, span: Span) {
+        self.splice(span, &[]);
+    }
+
+    /// Puts `text` before the byte at offset `at`.
+    pub fn insert(&mut self, at: u32, text: &[u8]) {
+        self.splice(Span { start: at, end: at }, &[text]);
+    }
+
+    /// A new `Via: value` line above the first Via (without any: below the start line).
+    pub fn push_via(&mut self, value: &[u8]) {
+        let at = self.message.first(Name::Via).map_or(self.message.start_line_end(), |via| via.line.start);
+        self.splice(Span { start: at, end: at }, &[b"Via: ", value, b"\r\n"]);
+    }
+
+    /// Takes the topmost Via element out, its line with it where it was alone on it (RFC 3261 §16.7 step 3).
+    pub fn pop_via(&mut self) {
+        if let Some(element) = self.message.list(Name::Via).next() {
+            self.cut(&element);
+        }
+    }
+
+    /// Marks the topmost Via with where the request came from: `received` where sent-by is not the source address, or the
+    /// sender asked with `rport` (RFC 3261 §18.2.1, RFC 3581 §4). A `received` that is there already is replaced.
+    /// `fill_rport`: the value of `rport` is filled in, where the parameter is present.
+    pub fn stamp_via(&mut self, source: SocketAddr, fill_rport: bool) {
+        let Some(via) = self.message.top_via() else { return };
+        let stamp = Stamp::new(self.message.bytes(), &via, source, fill_rport);
+        if let Some((span, port)) = &stamp.rport {
+            self.replace(*span, port);
+        }
+        if let Some((span, received)) = &stamp.received {
+            self.replace(*span, received);
+        }
+    }
+
+    /// Sets Max-Forwards, adding it where it is absent.
+    pub fn set_max_forwards(&mut self, n: u32) {
+        let mut text = SmallVec::<[u8; 16]>::new();
+        let _ = write!(text, "{n}");
+        match self.message.first(Name::MaxForwards) {
+            Some(header) => self.replace(header.value, &text),
+            None => self.add_after_vias("Max-Forwards", &text),
+        }
+    }
+
+    /// Replaces the Request-URI. Nothing happens to a response.
+    pub fn set_request_uri(&mut self, uri: &[u8]) {
+        let span = self.message.request_uri();
+        if !span.is_empty() {
+            self.replace(span, uri);
+        }
+    }
+
+    /// Takes an element out of its list; its line goes when all elements on it were cut.
+    pub fn cut(&mut self, element: &Element) {
+        if element.only {
+            self.remove(element.line);
+        } else {
+            self.cuts.push(element.span);
+        }
+    }
+
+    /// A new header line below the last Via line (without any: below the start line).
+    pub fn add_after_vias(&mut self, name: &str, value: &[u8]) {
+        let at = self.message.all(Name::Via).last().map_or(self.message.start_line_end(), |via| via.line.end);
+        self.splice(Span { start: at, end: at }, &[name.as_bytes(), b": ", value, b"\r\n"]);
+    }
+
+    /// A new header line before the blank line.
+    pub fn add_last(&mut self, name: &str, value: &[u8]) {
+        let at = self.message.header_end();
+        self.splice(Span { start: at, end: at }, &[name.as_bytes(), b": ", value, b"\r\n"]);
+    }
+
+    /// Replaces the value of a header line.
+    pub fn set_header(&mut self, header: &Header, value: &[u8]) {
+        self.replace(header.value, value);
+    }
+
+    /// Takes an option tag out of Supported, Require or Proxy-Require; a line that is then empty goes.
+    pub fn remove_option(&mut self, name: Name, tag: &[u8]) {
+        let message = self.message;
+        for element in message.list(name) {
+            if element.span.of(message.bytes()).eq_ignore_ascii_case(tag) {
+                self.cut(&element);
+            }
+        }
+    }
+
+    fn splice(&mut self, range: Span, text: &[&[u8]]) {
+        let start = self.arena.len();
+        for part in text {
+            self.arena.extend_from_slice(part);
+        }
+        self.splices.push(Splice { range, text: Span::new(start, self.arena.len()) });
+    }
+
+    /// The changed message: one allocation of the exact size.
+    #[must_use]
+    pub fn finish(mut self) -> Bytes {
+        self.resolve_cuts();
+        let buf: &[u8] = self.message.bytes();
+        if self.splices.is_empty() {
+            return self.message.bytes().clone();
+        }
+        // Stable: what is at one offset keeps its order, inserts (which end there) before replacements.
+        if !self.splices.is_sorted_by_key(|splice| splice.range) {
+            self.splices.sort_by_key(|splice| splice.range);
+        }
+        let mut out = Vec::with_capacity(self.length(buf));
+        let mut at = 0;
+        for splice in &self.splices {
+            let start = splice.range.at().clamp(at, buf.len());
+            out.extend_from_slice(&buf[at..start]);
+            out.extend_from_slice(splice.text.of(&self.arena));
+            at = splice.range.to().clamp(start, buf.len());
+        }
+        out.extend_from_slice(&buf[at..]);
+        Bytes::from(out)
+    }
+
+    /// The exact length of the outcome.
+    fn length(&self, buf: &[u8]) -> usize {
+        let mut at = 0;
+        let mut removed = 0;
+        for splice in &self.splices {
+            let start = splice.range.at().clamp(at, buf.len());
+            at = splice.range.to().clamp(start, buf.len());
+            removed += at - start;
+        }
+        buf.len() - removed + self.arena.len()
+    }
+
+    /// Turns the cut elements into ranges: of several neighbours that go, the commas between them and one beside them; the
+    /// whole line where nothing of it stays.
+    fn resolve_cuts(&mut self) {
+        if self.cuts.is_empty() {
+            return;
+        }
+        let message = self.message;
+        let cuts = std::mem::take(&mut self.cuts);
+        for header in message.headers() {
+            if cuts.iter().any(|cut| cut.start >= header.line.start && cut.end <= header.line.end) {
+                self.cut_from_line(header, &cuts);
+            }
+        }
+    }
+
+    fn cut_from_line(&mut self, header: &Header, cuts: &[Span]) {
+        let elements: SmallVec<[Element; 8]> = Elements::of_line(self.message.bytes(), header).collect();
+        let is_cut = |element: &Element| cuts.contains(&element.span);
+        if elements.iter().all(is_cut) {
+            return self.remove(header.line);
+        }
+        let mut from = 0;
+        while from < elements.len() {
+            let run = elements[from..].iter().take_while(|element| is_cut(element)).count();
+            if run == 0 {
+                from += 1;
+                continue;
+            }
+            let last = from + run - 1;
+            let range = match elements.get(last + 1) {
+                Some(next) => Span { start: elements[from].span.start, end: next.span.start },
+                None => Span { start: elements[from - 1].span.end, end: elements[last].span.end },
+            };
+            self.remove(range);
+            from = last + 1;
+        }
+    }
+}
+
+/// What RFC 3261 §18.2.1 and RFC 3581 §4 do to a Via: ranges and what goes there.
+pub(crate) struct Stamp {
+    pub(crate) rport: Option<(Span, SmallVec<[u8; 64]>)>,
+    pub(crate) received: Option<(Span, SmallVec<[u8; 64]>)>,
+}
+
+impl Stamp {
+    pub(crate) fn new(buf: &[u8], via: &Via, source: SocketAddr, fill_rport: bool) -> Stamp {
+        let mut stamp = Stamp { rport: None, received: None };
+        if let Some(param) = via.rport.filter(|_| fill_rport) {
+            let mut text = SmallVec::new();
+            let _ = write!(text, "={}", source.port());
+            stamp.rport =
+                Some((Span { start: param.name.end, end: param.value.map_or(param.name.end, |v| v.end) }, text));
+        }
+        let host = via.host.of(buf);
+        let claimed = std::str::from_utf8(host).ok().map(|host| host.trim_matches(['[', ']']));
+        let same = claimed.and_then(|host| host.parse::<IpAddr>().ok()) == Some(source.ip().to_canonical());
+        if same && via.rport.is_none() && via.received.is_none() {
+            return stamp;
+        }
+        let mut text = SmallVec::new();
+        let ip = source.ip().to_canonical();
+        stamp.received = Some(if let Some(param) = via.received {
+            let _ = write!(text, "={ip}");
+            (Span { start: param.name.end, end: param.value.map_or(param.name.end, |v| v.end) }, text)
+        } else {
+            let _ = write!(text, ";received={ip}");
+            (Span::empty(via.whole.to()), text)
+        });
+        stamp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &str) -> Message {
+        Message::scan(Bytes::copy_from_slice(text.as_bytes())).expect("scan")
+    }
+
+    fn edited(text: &str, change: impl FnOnce(&Message, &mut Edit<'_>)) -> String {
+        let message = scan(text);
+        let mut edit = Edit::new(&message);
+        change(&message, &mut edit);
+        String::from_utf8(edit.finish().to_vec()).expect("utf-8")
+    }
+
+    const HEAD: &str = "OPTIONS sip:h SIP/2.0\r\n";
+
+    fn line(headers: &str, change: impl FnOnce(&Message, &mut Edit<'_>)) -> String {
+        let out = edited(&format!("{HEAD}{headers}\r\nbody"), change);
+        out.strip_prefix(HEAD).and_then(|out| out.strip_suffix("\r\nbody")).expect("the rest stays").to_owned()
+    }
+
+    #[test]
+    fn nothing_changed_is_the_same_bytes() {
+        let message = scan("OPTIONS sip:h SIP/2.0\r\nA: b\r\n\r\n");
+        assert_eq!(Edit::new(&message).finish(), message.bytes());
+    }
+
+    #[test]
+    fn push_and_pop_via() {
+        assert_eq!(line("A: b\r\nv: x\r\n", |_, e| e.push_via(b"y")), "A: b\r\nVia: y\r\nv: x\r\n");
+        assert_eq!(line("A: b\r\n", |_, e| e.push_via(b"y")), "Via: y\r\nA: b\r\n");
+        assert_eq!(line("A: b\r\nv: x\r\nVia: z\r\n", |_, e| e.pop_via()), "A: b\r\nVia: z\r\n");
+        assert_eq!(line("v: x ,\r\n z\r\n", |_, e| e.pop_via()), "v: z\r\n");
+        assert_eq!(line("A: b\r\n", |_, e| e.pop_via()), "A: b\r\n");
+    }
+
+    #[test]
+    fn stamps() {
+        let source: SocketAddr = "192.0.2.9:5063".parse().expect("addr");
+        let stamp = |via: &str, fill: bool| line(&format!("Via: {via}\r\n"), |_, e| e.stamp_via(source, fill));
+        assert_eq!(stamp("SIP/2.0/UDP 192.0.2.9;branch=x", true), "Via: SIP/2.0/UDP 192.0.2.9;branch=x\r\n");
+        assert_eq!(
+            stamp("SIP/2.0/UDP 10.0.0.1;branch=x", true),
+            "Via: SIP/2.0/UDP 10.0.0.1;branch=x;received=192.0.2.9\r\n"
+        );
+        assert_eq!(
+            stamp("SIP/2.0/UDP 192.0.2.9;rport;branch=x , y", true),
+            "Via: SIP/2.0/UDP 192.0.2.9;rport=5063;branch=x;received=192.0.2.9 , y\r\n"
+        );
+        assert_eq!(
+            stamp("SIP/2.0/UDP phone;received=6.6.6.6;rport=1;x", true),
+            "Via: SIP/2.0/UDP phone;received=192.0.2.9;rport=5063;x\r\n"
+        );
+        assert_eq!(stamp("SIP/2.0/UDP phone;rport", false), "Via: SIP/2.0/UDP phone;rport;received=192.0.2.9\r\n");
+        let source: SocketAddr = "[2001:db8::1]:5060".parse().expect("addr");
+        assert_eq!(
+            line("Via: SIP/2.0/UDP [2001:DB8:0::1]\r\n", |_, e| e.stamp_via(source, true)),
+            "Via: SIP/2.0/UDP [2001:DB8:0::1]\r\n"
+        );
+        assert_eq!(
+            line("Via: SIP/2.0/UDP a\r\n", |_, e| e.stamp_via(source, true)),
+            "Via: SIP/2.0/UDP a;received=2001:db8::1\r\n"
+        );
+    }
+
+    #[test]
+    fn headers_set_and_added() {
+        assert_eq!(
+            line("v: x\r\nMax-forwards :  0070\r\n", |_, e| e.set_max_forwards(69)),
+            "v: x\r\nMax-forwards :  69\r\n"
+        );
+        assert_eq!(line("v: x\r\nA: b\r\n", |_, e| e.set_max_forwards(70)), "v: x\r\nMax-Forwards: 70\r\nA: b\r\n");
+        assert_eq!(line("v: x\r\nA: b\r\n", |_, e| e.add_last("Path", b"<p>")), "v: x\r\nA: b\r\nPath: <p>\r\n");
+        assert_eq!(line("A:\r\n", |m, e| e.set_header(&m.headers()[0], b"b")), "A:b\r\n");
+        assert_eq!(
+            edited("OPTIONS sip:h SIP/2.0\r\n\r\n", |_, e| e.set_request_uri(b"sip:other")),
+            "OPTIONS sip:other SIP/2.0\r\n\r\n"
+        );
+        assert_eq!(
+            line("v: x\r\n", |_, e| {
+                e.add_after_vias("A", b"1");
+                e.add_after_vias("B", b"2");
+                e.push_via(b"y");
+                e.pop_via();
+            }),
+            "Via: y\r\nA: 1\r\nB: 2\r\n"
+        );
+    }
+
+    #[test]
+    fn cuts_leave_a_well_formed_list_in_every_combination() {
+        let list = ["<sip:a>", "<sip:b,c>", "<sip:d>", "<sip:e>"];
+        for mask in 0_usize..16 {
+            let stays: Vec<_> = (0..4).filter(|i| mask & (1 << i) == 0).map(|i| list[i]).collect();
+            let cut = |m: &Message, e: &mut Edit<'_>| {
+                for (index, element) in m.list(Name::Route).enumerate() {
+                    if mask & (1 << index) != 0 {
+                        e.cut(&element);
+                    }
+                }
+            };
+            let want = if stays.is_empty() {
+                "A: b\r\n".to_owned()
+            } else {
+                format!("Route: {}\r\nA: b\r\n", stays.join(", "))
+            };
+            assert_eq!(line(&format!("Route: {}\r\nA: b\r\n", list.join(", ")), cut), want, "{mask:04b}");
+        }
+    }
+
+    #[test]
+    fn options_are_removed_and_empty_lines_go() {
+        assert_eq!(
+            line("k: path, outbound ,gruu\r\n", |_, e| e.remove_option(Name::Supported, b"Outbound")),
+            "k: path, gruu\r\n"
+        );
+        assert_eq!(
+            line("k: outbound,outbound\r\nA: b\r\n", |_, e| e.remove_option(Name::Supported, b"outbound")),
+            "A: b\r\n"
+        );
+        assert_eq!(line("k: path\r\n", |_, e| e.remove_option(Name::Require, b"path")), "k: path\r\n");
+    }
+
+    #[test]
+    fn overlapping_ranges_are_survived() {
+        let out = line("A: bcdef\r\n", |m, e| {
+            let v = m.headers()[0].value;
+            e.replace(v, b"X");
+            e.replace(Span { start: v.start + 1, end: v.start + 2 }, b"Y");
+            e.remove(m.headers()[0].line);
+            e.insert(v.end, b"Z");
+        });
+        assert_eq!(out, "XYZ");
+    }
+}

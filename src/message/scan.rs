@@ -1,0 +1,331 @@
+//! One pass over the bytes: start line, header lines, body. Structure only; what is wrong is noted for `check`.
+
+use bytes::{Buf, Bytes};
+
+use super::block::Block;
+use super::check::Fault;
+use super::start_line::StartLine;
+use super::{Header, Method, Name, Span, is_token, number};
+
+/// The longest message that is taken, in bytes, on any transport.
+pub const MAX_MESSAGE: usize = 65_535;
+
+/// A message that was received, byte for byte, with its parts found.
+#[derive(Debug, Clone)]
+pub struct Message {
+    bytes: Bytes,
+    request: bool,
+    method: Method,
+    method_span: Span,
+    uri: Span,
+    status: u16,
+    reason: Span,
+    block: Block,
+    start_line_end: u32,
+    body: Span,
+    length: Length,
+}
+
+/// What Content-Length says, set against what is there (RFC 3261 §18.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// No such header: the body is the rest of the datagram.
+    Absent,
+    /// A number that is not beyond the end; the rest was cut off.
+    Fits,
+    /// A number beyond the end.
+    Beyond,
+    /// No number.
+    NotANumber,
+}
+
+/// Why bytes are no message at all. Nothing can be answered: drop and count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    /// Nothing, CRLF, or NULs: a keep-alive of one kind or another.
+    #[error("keep-alive")]
+    KeepAlive,
+    /// A STUN message on the SIP port (RFC 5626 §4.4.2).
+    #[error("STUN")]
+    Stun,
+    /// No SIP start line.
+    #[error("not SIP")]
+    NotSip,
+    /// More than [`MAX_MESSAGE`] bytes.
+    #[error("message too large")]
+    TooLarge,
+    /// A response whose status is not 100 … 699, or of another SIP version.
+    #[error("bad status line")]
+    BadStatusLine,
+}
+
+impl ScanError {
+    /// The metric label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ScanError::KeepAlive => "keep_alive",
+            ScanError::Stun => "stun",
+            ScanError::NotSip => "not_sip",
+            ScanError::TooLarge => "too_large",
+            ScanError::BadStatusLine => "bad_status_line",
+        }
+    }
+}
+
+impl Message {
+    /// Finds start line, header lines (compact names, folding, odd case) and body of one datagram or one framed message.
+    ///
+    /// Leading line ends are skipped (RFC 3261 §7.5), bytes beyond Content-Length are cut off (§18.3): neither is part of
+    /// [`Message::bytes`]. No semantic checks: call [`Message::check`] before anything is done with the message.
+    pub fn scan(mut bytes: Bytes) -> Result<Message, ScanError> {
+        let skip = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        if skip > 0 {
+            bytes.advance(skip);
+        }
+        refuse_other_protocols(&bytes)?;
+        let start = StartLine::parse(&bytes)?;
+        let mut message = Message {
+            request: start.request,
+            method: start.method,
+            method_span: start.method_span,
+            uri: start.uri,
+            status: start.status,
+            reason: start.reason,
+            block: Block::new(start.fault),
+            start_line_end: start.end as u32,
+            body: Span::default(),
+            length: Length::Absent,
+            bytes,
+        };
+        let body_at = message.block.scan(&message.bytes, start.end);
+        message.find_body(body_at);
+        if !message.request {
+            let cseq = message.cseq();
+            message.method_span = cseq.map_or(Span::empty(0), |cseq| cseq.method);
+            message.method = Method::of(message.method_span.of(&message.bytes));
+        }
+        Ok(message)
+    }
+
+    fn find_body(&mut self, at: usize) {
+        let available = self.bytes.len() - at;
+        let mut end = self.bytes.len();
+        if let Some(header) = self.first(Name::ContentLength) {
+            match number(header.value.of(&self.bytes)) {
+                None => self.length = Length::NotANumber,
+                Some(n) if n > available as u64 => self.length = Length::Beyond,
+                Some(n) => {
+                    self.length = Length::Fits;
+                    end = at + n as usize;
+                    if end < self.bytes.len() {
+                        self.bytes.truncate(end);
+                    }
+                }
+            }
+        }
+        self.body = Span::new(at, end);
+    }
+
+    /// The message as received: without line ends before it and bytes beyond Content-Length.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// True for a request.
+    pub fn is_request(&self) -> bool {
+        self.request
+    }
+
+    /// The method; of a response, that in its CSeq (`Other` if that cannot be read).
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The exact bytes of the method; of a response, that in its CSeq (empty if that cannot be read).
+    pub fn method_name(&self) -> &[u8] {
+        self.method_span.of(&self.bytes)
+    }
+
+    /// The Request-URI; empty for a response.
+    pub fn request_uri(&self) -> Span {
+        self.uri
+    }
+
+    /// The status of a response, 100 … 699; 0 for a request.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The reason phrase of a response, any bytes; empty for a request.
+    pub fn reason(&self) -> &[u8] {
+        self.reason.of(&self.bytes)
+    }
+
+    /// Where a response's three digits stand (RFC 3261 §7.2); empty in a request.
+    #[must_use]
+    pub fn status_span(&self) -> Span {
+        // `Message::scan` skipped what stood before the start line.
+        if self.request { Span::empty(0) } else { Span::new("SIP/2.0 ".len(), "SIP/2.0 200".len()) }
+    }
+
+    /// The header lines, in order.
+    pub fn headers(&self) -> &[Header] {
+        &self.block.headers
+    }
+
+    /// The first line of this name. For [`Name::Other`]: the first line of an unlisted name.
+    pub fn first(&self, name: Name) -> Option<&Header> {
+        self.block.headers.get(self.first_index(name)?)
+    }
+
+    /// The body: Content-Length bytes, or without one the rest of the datagram.
+    pub fn body(&self) -> &[u8] {
+        self.body.of(&self.bytes)
+    }
+
+    /// Where the body is.
+    pub fn body_span(&self) -> Span {
+        self.body
+    }
+
+    pub(crate) fn first_index(&self, name: Name) -> Option<usize> {
+        self.block.first_index(name)
+    }
+
+    pub(crate) fn is_repeated(&self, name: Name) -> bool {
+        self.block.is_repeated(name)
+    }
+
+    /// The offset behind the start line.
+    pub(crate) fn start_line_end(&self) -> u32 {
+        self.start_line_end
+    }
+
+    /// The offset of the blank line.
+    pub(crate) fn header_end(&self) -> u32 {
+        self.block.end
+    }
+
+    pub(crate) fn length(&self) -> Length {
+        self.length
+    }
+
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.block.fault
+    }
+}
+
+fn refuse_other_protocols(bytes: &Bytes) -> Result<(), ScanError> {
+    let Some(&first) = bytes.first() else { return Err(ScanError::KeepAlive) };
+    if bytes.len() > MAX_MESSAGE {
+        return Err(ScanError::TooLarge);
+    }
+    if is_token(first) {
+        return Ok(());
+    }
+    // STUN: the two top bits are zero and the magic cookie stands at offset 4 (RFC 8489 §5).
+    if bytes.len() >= 20 && first < 0x40 && bytes[4..8] == [0x21, 0x12, 0xA4, 0x42] {
+        return Err(ScanError::Stun);
+    }
+    if bytes.len() <= 8 && bytes.iter().all(|b| matches!(b, 0 | b' ' | b'\r' | b'\n')) {
+        return Err(ScanError::KeepAlive);
+    }
+    Err(ScanError::NotSip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MAX_HEADER_LINES;
+    use super::*;
+
+    fn scan(text: &[u8]) -> Result<Message, ScanError> {
+        Message::scan(Bytes::copy_from_slice(text))
+    }
+
+    #[test]
+    fn the_parts_of_a_request() {
+        let m = scan(b"\r\n\r\nOPTIONS sip:h SIP/2.0\r\nv : a\r\n b\r\nX:\r\nl:2\r\n\r\nhello").expect("scan");
+        assert!(m.is_request());
+        assert_eq!(m.method(), Method::Options);
+        assert_eq!(m.request_uri().of(m.bytes()), b"sip:h");
+        assert_eq!(m.headers().len(), 3);
+        let via = m.first(Name::Via).expect("via");
+        assert_eq!(m.value(via), b"a\r\n b");
+        assert_eq!(via.line.of(m.bytes()), b"v : a\r\n b\r\n");
+        assert!(m.value(&m.headers()[1]).is_empty());
+        assert_eq!(m.body(), b"he");
+        assert!(m.bytes().ends_with(b"\r\n\r\nhe"));
+        assert_eq!(m.fault(), None);
+    }
+
+    #[test]
+    fn the_parts_of_a_response() {
+        let m = scan(b"SIP/2.0 183 \xd0\xbd = x\r\nCSeq: 7 INVITE\r\n\r\nbody").expect("scan");
+        assert_eq!((m.is_request(), m.status(), m.method()), (false, 183, Method::Invite));
+        assert_eq!(m.reason(), b"\xd0\xbd = x");
+        assert_eq!(m.body(), b"body");
+        assert!(scan(b"SIP/2.0 100 \r\n\r\n").expect("scan").reason().is_empty());
+        assert!(scan(b"SIP/2.0 100\r\n\r\n").expect("scan").reason().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_message() {
+        for (bytes, error) in [
+            (&b""[..], ScanError::KeepAlive),
+            (b"\r\n\r\n", ScanError::KeepAlive),
+            (b"\0\0\0\0", ScanError::KeepAlive),
+            (b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl", ScanError::Stun),
+            (b"\x16\x03\x01\x02\0\x01\0", ScanError::NotSip),
+            (b"GET / HTTP/1.1\r\n\r\n", ScanError::NotSip),
+            (b"OPTIONS sip:h SIP/2.0", ScanError::NotSip),
+            (b"OPTIONS\r\n\r\n", ScanError::NotSip),
+            (b"SIP/2.0\r\n\r\n", ScanError::BadStatusLine),
+            (b"SIP/2.0 99 Low\r\n\r\n", ScanError::BadStatusLine),
+            (b"SIP/2.0 700 High\r\n\r\n", ScanError::BadStatusLine),
+            (b"SIP/2.0 4294967301 big\r\n\r\n", ScanError::BadStatusLine),
+            (b"SIP/7.0 200 OK\r\n\r\n", ScanError::BadStatusLine),
+            (b"SIP/2.0  200 OK\r\n\r\n", ScanError::BadStatusLine),
+        ] {
+            assert_eq!(scan(bytes).expect_err("no message"), error, "{}", String::from_utf8_lossy(bytes));
+        }
+        assert_eq!(scan(&vec![b'a'; MAX_MESSAGE + 1]).expect_err("too large"), ScanError::TooLarge);
+    }
+
+    #[test]
+    fn faults_are_noted_and_the_rest_is_found() {
+        for (text, fault) in [
+            (&b"OPTIONS  sip:h SIP/2.0\r\nVia: x\r\n\r\n"[..], Fault::RequestLine),
+            (b"OPTIONS sip:h  SIP/2.0\r\nVia: x\r\n\r\n", Fault::RequestLine),
+            (b"OPTIONS sip:h SIP/2.0 \r\nVia: x\r\n\r\n", Fault::RequestLine),
+            (b"OPTIONS <sip:h> SIP/2.0\r\nVia: x\r\n\r\n", Fault::RequestLine),
+            (b"OPTIONS\tsip:h SIP/2.0\r\nVia: x\r\n\r\n", Fault::RequestLine),
+            (b"OPTIONS sip:h SIP/3.0\r\nVia: x\r\n\r\n", Fault::Version),
+            (b"OPTIONS sip:h SIP/2.0\nVia: x\r\n\r\n", Fault::BareLf),
+            (b"OPTIONS sip:h SIP/2.0\r\nVia: x\n\r\n", Fault::BareLf),
+            (b"OPTIONS sip:h SIP/2.0\r\nVia: x\ry\r\n\r\n", Fault::BareCr),
+            (b"OPTIONS sip:h SIP/2.0\r\nVia: x\r\n \r\n\r\n", Fault::BlankContinuation),
+            (b"OPTIONS sip:h SIP/2.0\r\n x\r\nVia: x\r\n\r\n", Fault::HeaderLine),
+            (b"OPTIONS sip:h SIP/2.0\r\nno colon\r\n y\r\nVia: x\r\n\r\n", Fault::HeaderLine),
+            (b"OPTIONS sip:h SIP/2.0\r\n: v\r\nVia: x\r\n\r\n", Fault::HeaderLine),
+            (b"OPTIONS sip:h SIP/2.0\r\nVia: x\r\n", Fault::NoBlankLine),
+            (b"OPTIONS sip:h SIP/2.0\r\nVia: x\r\nCSeq: 1 OPT", Fault::NoBlankLine),
+        ] {
+            let m = scan(text).expect("scan");
+            assert_eq!(m.fault(), Some(fault), "{}", String::from_utf8_lossy(text));
+            assert_eq!(m.headers().len(), 1, "{}", String::from_utf8_lossy(text));
+            assert!(m.first(Name::Via).is_some());
+        }
+    }
+
+    #[test]
+    fn the_limit_of_header_lines_has_an_answer() {
+        let mut text = b"OPTIONS sip:h SIP/2.0\r\n".to_vec();
+        for _ in 0..=MAX_HEADER_LINES {
+            text.extend_from_slice(b"X: y\r\n");
+        }
+        text.extend_from_slice(b"\r\n");
+        let m = scan(&text).expect("scan");
+        assert_eq!((m.headers().len(), m.fault()), (MAX_HEADER_LINES, Some(Fault::TooManyHeaders)));
+    }
+}

@@ -1,0 +1,38 @@
+//! The proxy core: RFC 3261 §16, without I/O, clock or chance.
+//!
+//! ```text
+//! intake    who may send, what it is      → request   validated and routed, up or down
+//! register  tries, retries, deadlines     → relay     everything else
+//! forward   the bytes that go on          → links     the connections they go on
+//! answer    the way back                  → observe   what is noted and told
+//! ```
+//!
+//! [`Core`] is the only face: see its module for the call order.
+
+mod answer;
+mod base32;
+pub mod bindings;
+pub mod branch;
+mod conns;
+pub mod contact;
+mod context;
+mod core;
+mod dialog;
+mod forward;
+pub mod identity;
+mod intake;
+mod keepalive;
+mod links;
+pub mod names;
+mod numbers;
+mod observe;
+pub mod reach;
+mod register;
+mod relay;
+mod request;
+mod settings;
+mod siphash;
+mod status;
+
+pub use self::core::{Action, Core, Event, Socket};
+pub use settings::{Exhausted, Settings, allows, default_allow};

@@ -1,0 +1,203 @@
+//! What the core notes and tells: bindings a PBX granted, rollovers, target sets, gauges, the status.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::bindings::{Binding, Reach};
+use super::conns::Conn;
+use super::contact::{self, Upward};
+use super::context::Context;
+use super::core::Core;
+use crate::flow::{Cause, Side, Transport};
+use crate::message::{Edit, Message};
+use crate::metrics::{FailoverReason, TargetLabels};
+use crate::upstream::{Reason, Rollover};
+
+/// Connection failures are logged once per target in this time: an outage must not become a storm of lines.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Who was logged about when, and how many lines were held back since.
+#[derive(Debug, Default)]
+pub(super) struct Summaries {
+    last: HashMap<Arc<str>, (Instant, u64)>,
+}
+
+impl Summaries {
+    /// How many like it went unsaid, if it is time for a line about `key` again.
+    fn due(&mut self, key: &Arc<str>, now: Instant) -> Option<u64> {
+        match self.last.get_mut(key) {
+            Some((at, held)) if now.saturating_duration_since(*at) < QUIET => {
+                *held += 1;
+                None
+            }
+            Some((at, held)) => {
+                *at = now;
+                Some(std::mem::take(held))
+            }
+            None => {
+                // Targets come and go with DNS: forget them all rather than grow.
+                if self.last.len() >= 64 {
+                    self.last.clear();
+                }
+                self.last.insert(key.clone(), (now, 0));
+                Some(0)
+            }
+        }
+    }
+}
+
+impl Core {
+    /// A REGISTER's 2xx: gives the handset its own Contacts back and keeps what the PBX granted.
+    pub(super) fn registered(
+        &mut self,
+        context: &Context,
+        response: &Message,
+        edit: &mut Edit<'_>,
+        upward: Option<Upward>,
+        (reach, aor, target): (Reach, &Arc<str>, &Arc<str>),
+        now: Instant,
+    ) {
+        let cap = self.settings.register_interval.map(|interval| interval.as_secs() as u32);
+        let bindings = &self.bindings;
+        let restored = contact::restore_register(response, edit, &self.key, upward.as_ref(), cap, |id| {
+            bindings.get(id).map(|binding| &*binding.contact)
+        });
+        let Some(upward) = upward else { return };
+        if upward.wildcard {
+            self.bindings.remove_aor(aor);
+        }
+        let as_noted = context.tries.last().is_some_and(|newest| newest.target == *target);
+        for bound in &upward.bound {
+            let granted = restored.granted.iter().find(|(id, _)| *id == bound.id).map_or(0, |(_, granted)| *granted);
+            if granted == 0 {
+                self.bindings.remove(&bound.id);
+                continue;
+            }
+            // Noted when the try went up: confirming it is all there is to do.
+            if as_noted && self.bindings.confirm(&bound.id, granted, now) {
+                self.bindings.note_status(&bound.id, response.status());
+                continue;
+            }
+            let binding = Binding {
+                id: bound.id,
+                aor: aor.clone(),
+                contact: bound.contact.clone(),
+                reach,
+                source: context.arrival.source,
+                transport: context.arrival.transport,
+                target: target.clone(),
+                expires: now,
+                confirmed: false,
+                user_agent: super::bindings::user_agent(&context.request),
+                last_status: Some(response.status()),
+            };
+            if self.bindings.upsert(binding, now).is_ok() {
+                self.bindings.confirm(&bound.id, granted, now);
+            } else {
+                tracing::warn!(
+                    limit = self.bindings.limit(),
+                    "binding table full: a handset registered that cannot be called"
+                );
+            }
+        }
+    }
+
+    /// A new record set: its metrics, and the connections of targets that are gone may go when idle.
+    pub(super) fn targets_changed(&mut self) {
+        let transport = self.transport;
+        let labels: Vec<TargetLabels<'_>> = self
+            .upstream
+            .targets()
+            .iter()
+            .map(|t| TargetLabels { label: &t.label, transport, priority: t.priority, weight: t.weight })
+            .collect();
+        self.metrics.set_targets(&labels);
+        let targets = self.upstream.targets();
+        self.address.retain(|label, _| targets.iter().any(|t| t.label == *label));
+    }
+
+    /// Another target is active (the upstream's machine has logged why): whoever only waited for his turn goes there now.
+    pub(super) fn rolled_over(&mut self, rollover: &Rollover, now: Instant) {
+        let reason = match rollover.reason {
+            Reason::RegisterFailures => FailoverReason::RegisterFailures,
+            Reason::TargetRemoved => FailoverReason::TargetRemoved,
+            Reason::Manual => FailoverReason::Manual,
+        };
+        self.metrics.failovers(reason).inc();
+        self.rollovers += 1;
+        self.hurry_paced(now);
+    }
+
+    /// A handset was told of another proxy, too: its Route is dropped, at most one line in ten seconds.
+    pub(super) fn note_foreign_route(&mut self, source: SocketAddr, now: Instant) {
+        if let Some(held) = self.summaries.due(&Arc::from("foreign route"), now) {
+            tracing::warn!(
+                handset = %source,
+                more_like_it = held,
+                "dropped a Route that names somebody else: set this Holdline as the handset's only outbound proxy"
+            );
+        }
+    }
+
+    /// A connection to a target failed: at most one line in ten seconds for each target.
+    pub(super) fn note_connection_failure(&mut self, conn: &Conn, cause: Cause, detail: &str, now: Instant) {
+        let Some(hop) = &conn.hop else { return };
+        if let Some(held) = self.summaries.due(&hop.target, now) {
+            tracing::warn!(
+                target_host = %hop.target,
+                address = %hop.addr,
+                transport = %hop.transport,
+                cause = %cause,
+                detail,
+                more_like_it = held,
+                "cannot connect to upstream"
+            );
+        }
+    }
+
+    /// The size of every table that what is in flight makes grow. Sixty-four times T1 after the last message all are 0 but
+    /// those whose entries have a life of their own: bindings, connections, and the place of each target's address.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(&'static str, usize)> {
+        let [contexts, by_client, by_server, waiting] = self.contexts.sizes();
+        vec![
+            ("contexts", contexts),
+            ("contexts by client transaction", by_client),
+            ("contexts by server transaction", by_server),
+            ("tries that wait for a connection", waiting),
+            ("calls", self.calls.len()),
+            ("timers", self.timers.len()),
+            ("transactions", self.transactions.len()),
+            ("bindings", self.bindings.len()),
+            ("connections", self.conns.len()),
+            ("addresses", self.address.len()),
+            ("summaries", self.summaries.last.len()),
+        ]
+    }
+
+    /// Brings the gauges up to date. Called by the driver before a scrape and once a second.
+    pub fn refresh_gauges(&mut self) {
+        let metrics = &self.metrics;
+        metrics.transactions.set(self.transactions.len() as i64);
+        metrics.bindings.set(self.bindings.confirmed_len() as i64);
+        let active = self.upstream.active().map(|(target, _)| target.label.clone());
+        metrics.bindings_orphaned.set(active.as_ref().map_or(0, |label| self.bindings.orphaned(label)) as i64);
+        metrics.all_targets_failed.set(i64::from(self.upstream.all_failed()));
+        metrics.draining.set(i64::from(self.draining));
+        for side in Side::ALL {
+            for transport in Transport::ALL {
+                metrics.connections(side, transport).set(self.conns.count(side, transport) as i64);
+            }
+        }
+        for target in self.upstream.targets() {
+            let is_active = Some(&target.label) == active.as_ref();
+            let failures = if is_active { self.upstream.consecutive_failures() } else { 0 };
+            let series = metrics.target(&target.label);
+            series.active.set(i64::from(is_active));
+            series.consecutive_failures.set(i64::from(failures));
+        }
+        metrics.dns_stale.set(i64::from(self.upstream.stale()));
+    }
+}

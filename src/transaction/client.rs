@@ -1,0 +1,355 @@
+//! The client side of [`Transactions`]: requests out, responses in.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::action::ClientAction as Action;
+use super::fingerprint::Fingerprint;
+use super::invite_client::{Event as InviteEvent, InviteClient};
+use super::non_invite_client::{Event as NonInviteEvent, NonInviteClient};
+use super::table::Id;
+use super::{Answer, ClientId, Full, Owner, Transactions, TxAction, hop_by_hop, key};
+use crate::flow::Flow;
+use crate::message::{Message, Method};
+
+/// One client transaction.
+#[derive(Debug)]
+pub(super) struct Client {
+    machine: Machine,
+    flow: Flow,
+    reliable: bool,
+    interest: Interest,
+    /// The place in the flow's list of live transactions, while it is one.
+    place: usize,
+    /// What would be sent again: the request; after a failure of an INVITE its ACK; then nothing.
+    bytes: Bytes,
+    /// The CANCEL that waits for a provisional answer.
+    cancel: Bytes,
+}
+
+#[derive(Debug)]
+enum Machine {
+    Invite(InviteClient),
+    NonInvite(NonInviteClient),
+}
+
+/// Who wants to hear of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    Caller,
+    /// Nobody: a dropped INVITE, or a CANCEL of our own.
+    Nobody,
+}
+
+/// What happens to a machine.
+#[derive(Clone, Copy)]
+enum Event<'m> {
+    Created,
+    Response(&'m Message),
+    Cancel,
+    TransportError,
+    Timeout,
+}
+
+impl Client {
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.machine {
+            Machine::Invite(machine) => machine.poll_timeout(),
+            Machine::NonInvite(machine) => machine.poll_timeout(),
+        }
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        match &mut self.machine {
+            Machine::Invite(machine) => machine.poll_action(),
+            Machine::NonInvite(machine) => machine.poll_action(),
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        match &self.machine {
+            Machine::Invite(machine) => machine.is_live(),
+            Machine::NonInvite(machine) => machine.is_live(),
+        }
+    }
+
+    fn sent(&self, bytes: Bytes, retransmission: bool) -> TxAction {
+        TxAction::Send { flow: self.flow, bytes, retransmission }
+    }
+}
+
+impl Transactions {
+    /// A new client transaction; the bytes (our Via on top) are sent at once.
+    ///
+    /// `branch` as in that Via, never used before; `method_name` as in the bytes; `reliable`: the flow is TCP or TLS.
+    /// An ACK for a 2xx is no transaction and does not belong here.
+    pub fn send_request(
+        &mut self,
+        method: Method,
+        method_name: &[u8],
+        branch: &[u8],
+        flow: Flow,
+        bytes: Bytes,
+        reliable: bool,
+        now: Instant,
+    ) -> Result<ClientId, Full> {
+        let machine = if method == Method::Invite {
+            Machine::Invite(InviteClient::new(reliable, &self.timers, now))
+        } else {
+            Machine::NonInvite(NonInviteClient::new(reliable, &self.timers, now))
+        };
+        let key = key::of_client(self.seed, branch, method_name);
+        let place = 0;
+        let client = Client { machine, flow, reliable, interest: Interest::Caller, place, bytes, cancel: Bytes::new() };
+        self.start(key, client, now).map(ClientId)
+    }
+
+    /// A response from `flow`: an [`Answer`] if the caller has to deal with it; `None` if it is a stray, or a
+    /// retransmission that was absorbed. Neither may be relayed (RFC 6026 §7.3). Failures of an INVITE have been
+    /// acknowledged.
+    ///
+    /// A response counts only if it comes from where the request went: on the same connection, or for datagrams on the
+    /// same socket from the same address. The port may differ: old phones answer from another one than they listen on.
+    pub fn receive_response(&mut self, msg: &Message, flow: Flow, now: Instant) -> Option<Answer> {
+        self.receive_response_if(msg, now, |sent| same_peer(sent, flow))
+    }
+
+    /// As [`Transactions::receive_response`], for a caller who knows the peers of connections: `accept` says whether a
+    /// request sent on the given flow may be answered from where this response came.
+    pub fn receive_response_if(
+        &mut self,
+        msg: &Message,
+        now: Instant,
+        accept: impl FnOnce(Flow) -> bool,
+    ) -> Option<Answer> {
+        let id = self.clients.find(key::of_response(self.seed, msg)?)?;
+        if !accept(self.clients.get(id)?.flow) {
+            return None;
+        }
+        self.step_client(id, Event::Response(msg), now).then(|| Answer { client: ClientId(id), status: msg.status() })
+    }
+
+    /// No more retransmissions (Timers A and E off). It stays open for answers until Timer B or F.
+    pub fn stop_retransmitting(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id.0) else { return };
+        let before = client.poll_timeout();
+        match &mut client.machine {
+            Machine::Invite(machine) => machine.stop_retransmitting(),
+            Machine::NonInvite(machine) => machine.stop_retransmitting(),
+        }
+        let after = client.poll_timeout();
+        if after != before
+            && let Some(at) = after
+        {
+            // What is left of Timer B or F fits no lane of the queue, so that the time it is set at does not matter.
+            self.wake(Owner::Client(id.0), after, at);
+        }
+    }
+
+    /// The caller has no more interest: late answers count as strays, and no further action names this transaction. A
+    /// non-INVITE is forgotten at once; an INVITE stays, without retransmissions, to acknowledge a failure.
+    pub fn drop_client(&mut self, id: ClientId, _now: Instant) {
+        let Some(client) = self.clients.get_mut(id.0) else { return };
+        client.interest = Interest::Nobody;
+        match client.machine {
+            Machine::Invite(_) => self.stop_retransmitting(id),
+            Machine::NonInvite(_) => {
+                self.end_client(id.0);
+            }
+        }
+    }
+
+    /// Cancels an INVITE, RFC 3261 §9.1: the CANCEL goes out on its flow, at once if there was a provisional answer, else
+    /// with the first one, and not at all if the final answer comes before. It is a transaction of its own, of which the
+    /// caller hears nothing. `cancel_bytes` as from [`Transactions::cancel_bytes`]. After 64·T1 without a final answer
+    /// the INVITE times out.
+    pub fn cancel(&mut self, id: ClientId, cancel_bytes: Bytes, now: Instant) {
+        if let Some(client) = self.clients.get_mut(id.0).filter(|client| client.is_live()) {
+            client.cancel = cancel_bytes;
+            self.step_client(id.0, Event::Cancel, now);
+        }
+    }
+
+    /// The CANCEL that belongs to an INVITE: same Request-URI, branch and Route, RFC 3261 §9.1. `None` if it has a final
+    /// answer.
+    #[must_use]
+    pub fn cancel_bytes(&self, id: ClientId) -> Option<Bytes> {
+        let client = self.clients.get(id.0).filter(|client| client.is_live())?;
+        hop_by_hop::cancel(&client.bytes)
+    }
+
+    /// A flow failed: every client transaction on it that waits for a final answer ends with
+    /// [`TxAction::ClientTransportError`].
+    pub fn transport_error(&mut self, flow: Flow, now: Instant) {
+        let mut ids = self.live.on(flow).to_vec();
+        ids.sort_unstable();
+        for id in ids {
+            self.step_client(id, Event::TransportError, now);
+        }
+    }
+
+    /// The flow a request was sent on, as long as its transaction is there.
+    #[must_use]
+    pub fn client_flow(&self, id: ClientId) -> Option<Flow> {
+        self.clients.get(id.0).map(|client| client.flow)
+    }
+
+    /// How many client transactions on this flow wait for a final answer.
+    #[must_use]
+    pub fn open_on(&self, flow: Flow) -> usize {
+        self.live.on(flow).len()
+    }
+
+    pub(super) fn client_timeout(&mut self, id: Id, now: Instant) {
+        self.step_client(id, Event::Timeout, now);
+    }
+
+    /// False if it had ended already.
+    pub(super) fn end_client(&mut self, id: Id) -> bool {
+        let Some(client) = self.clients.get(id) else { return false };
+        if client.is_live() {
+            self.leave(client.flow, client.place);
+        }
+        if let Some(client) = self.clients.remove(id)
+            && client.interest == Interest::Caller
+        {
+            self.actions.push_back(TxAction::ClientEnded(ClientId(id)));
+        }
+        true
+    }
+
+    fn start(&mut self, key: Fingerprint, client: Client, now: Instant) -> Result<Id, Full> {
+        if !self.make_room() {
+            return Err(Full);
+        }
+        let (flow, deadline) = (client.flow, client.poll_timeout());
+        let id = self.clients.insert(key, client);
+        let place = self.live.join(flow, id);
+        if let Some(client) = self.clients.get_mut(id) {
+            client.place = place;
+        }
+        self.wake(Owner::Client(id), deadline, now);
+        self.step_client(id, Event::Created, now);
+        Ok(id)
+    }
+
+    /// The CANCEL of an INVITE of ours. Without room in the table it is sent once, and no more.
+    fn send_cancel(&mut self, bytes: Bytes, flow: Flow, reliable: bool, now: Instant) {
+        let scanned = Message::scan(bytes.clone()).ok();
+        let branch = scanned.as_ref().and_then(|cancel| Some(cancel.top_via()?.branch?.of(cancel.bytes())));
+        let Some(branch) = branch else {
+            tracing::debug!("a CANCEL without a branch is not sent");
+            return;
+        };
+        let key = key::of_client(self.seed, branch, b"CANCEL");
+        let client = Client {
+            machine: Machine::NonInvite(NonInviteClient::new(reliable, &self.timers, now)),
+            flow,
+            reliable,
+            interest: Interest::Nobody,
+            place: 0,
+            bytes: bytes.clone(),
+            cancel: Bytes::new(),
+        };
+        if self.start(key, client, now).is_err() {
+            self.actions.push_back(TxAction::Send { flow, bytes, retransmission: false });
+        }
+    }
+
+    fn leave(&mut self, flow: Flow, place: usize) {
+        if let Some(moved) = self.live.leave(flow, place)
+            && let Some(client) = self.clients.get_mut(moved)
+        {
+            client.place = place;
+        }
+    }
+
+    /// True if a response is to be passed to the caller.
+    fn step_client(&mut self, id: Id, event: Event<'_>, now: Instant) -> bool {
+        let Some(client) = self.clients.get_mut(id) else { return false };
+        let (before, was_live) = (client.poll_timeout(), client.is_live());
+        let timers = &self.timers;
+        match (&mut client.machine, event) {
+            (Machine::Invite(_) | Machine::NonInvite(_), Event::Created) | (Machine::NonInvite(_), Event::Cancel) => {}
+            (Machine::Invite(machine), Event::Response(response)) => {
+                machine.handle(InviteEvent::of_status(response.status()), timers, now);
+            }
+            (Machine::Invite(machine), Event::Cancel) => machine.handle(InviteEvent::Cancel, timers, now),
+            (Machine::Invite(machine), Event::TransportError) => {
+                machine.handle(InviteEvent::TransportError, timers, now);
+            }
+            (Machine::Invite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
+            (Machine::NonInvite(machine), Event::Response(response)) => {
+                machine.handle(NonInviteEvent::of_status(response.status()), timers, now);
+            }
+            (Machine::NonInvite(machine), Event::TransportError) => {
+                machine.handle(NonInviteEvent::TransportError, timers, now);
+            }
+            (Machine::NonInvite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
+        }
+        let to_caller = client.interest == Interest::Caller;
+        let (mut delivered, mut completed, mut ended, mut cancel) = (false, false, false, None);
+        while let Some(action) = client.poll_action() {
+            match action {
+                Action::Send => self.actions.push_back(client.sent(client.bytes.clone(), false)),
+                Action::Resend => self.actions.push_back(client.sent(client.bytes.clone(), true)),
+                Action::Deliver => delivered = to_caller,
+                Action::Ack => {
+                    if let (true, Event::Response(response)) = (was_live, event) {
+                        client.bytes = hop_by_hop::ack(&client.bytes, response).unwrap_or_default();
+                    }
+                    if client.bytes.is_empty() {
+                        tracing::debug!("no ACK could be made: the INVITE or its answer lacks a header");
+                    } else {
+                        self.actions.push_back(client.sent(client.bytes.clone(), !was_live));
+                    }
+                }
+                Action::Cancel => cancel = Some(std::mem::take(&mut client.cancel)),
+                Action::TimerC if to_caller => self.actions.push_back(TxAction::ClientTimerC(ClientId(id))),
+                Action::TimerC => cancel = hop_by_hop::cancel(&client.bytes),
+                Action::Timeout if to_caller => self.actions.push_back(TxAction::ClientTimeout(ClientId(id))),
+                Action::TransportError if to_caller => {
+                    self.actions.push_back(TxAction::ClientTransportError(ClientId(id)));
+                }
+                Action::Timeout | Action::TransportError => {}
+                Action::Completed => completed = true,
+                Action::Ended => ended = true,
+            }
+        }
+        let after = client.poll_timeout();
+        let (flow, place, reliable) = (client.flow, client.place, client.reliable);
+        if was_live && !client.is_live() {
+            if !(completed && matches!(client.machine, Machine::Invite(_))) {
+                client.bytes = Bytes::new();
+            }
+            client.cancel = Bytes::new();
+            self.leave(flow, place);
+        }
+        if ended {
+            self.end_client(id);
+        } else {
+            if completed {
+                self.completed(Owner::Client(id));
+            }
+            if after != before {
+                self.wake(Owner::Client(id), after, now);
+            }
+        }
+        if let Some(cancel) = cancel {
+            self.send_cancel(cancel, flow, reliable, now);
+        }
+        delivered
+    }
+}
+
+/// Whether a response from `came` may answer a request sent on `sent`.
+fn same_peer(sent: Flow, came: Flow) -> bool {
+    match (sent, came) {
+        (Flow::Conn(sent), Flow::Conn(came)) => sent == came,
+        (Flow::Udp { socket: sent_by, remote: sent_to, .. }, Flow::Udp { socket: came_by, remote: came_from, .. }) => {
+            sent_by == came_by && sent_to.ip().to_canonical() == came_from.ip().to_canonical()
+        }
+        (Flow::Conn(_), Flow::Udp { .. }) | (Flow::Udp { .. }, Flow::Conn(_)) => false,
+    }
+}

@@ -1,0 +1,45 @@
+//! Which live client transactions stand on which flow.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::hash::BuildHasherDefault;
+
+use smallvec::SmallVec;
+
+use super::table::Id;
+use crate::flow::Flow;
+
+/// Client transactions by flow. Each remembers its place in its flow's list, so that leaving costs no search.
+///
+/// The hasher's key is no secret: flows of client transactions are SRV targets and registered phones, which no stranger
+/// chooses.
+#[derive(Debug, Default)]
+pub(super) struct Flows(HashMap<Flow, SmallVec<[Id; 2]>, BuildHasherDefault<DefaultHasher>>);
+
+impl Flows {
+    /// The place, to be kept for [`Flows::leave`].
+    pub fn join(&mut self, flow: Flow, id: Id) -> usize {
+        let ids = self.0.entry(flow).or_default();
+        ids.push(id);
+        ids.len() - 1
+    }
+
+    /// Who moved into the vacated place, if anybody.
+    pub fn leave(&mut self, flow: Flow, place: usize) -> Option<Id> {
+        let Entry::Occupied(mut entry) = self.0.entry(flow) else { return None };
+        let ids = entry.get_mut();
+        if place >= ids.len() {
+            return None;
+        }
+        ids.swap_remove(place);
+        let moved = ids.get(place).copied();
+        if ids.is_empty() {
+            entry.remove();
+        }
+        moved
+    }
+
+    pub fn on(&self, flow: Flow) -> &[Id] {
+        self.0.get(&flow).map_or(&[], SmallVec::as_slice)
+    }
+}

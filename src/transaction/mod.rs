@@ -1,0 +1,259 @@
+//! Transactions: RFC 3261 §17 with RFC 6026 (the Accepted state, Timers L and M) and RFC 4320 (what a non-INVITE may be
+//! answered, and when).
+//!
+//! ```text
+//!  request  ─► receive_request ─► Inbound::New ─► the caller routes it ─► send_request ─► TxAction::Send ─►
+//!  ◄─ TxAction::Send ◄─ respond ◄─ the caller relays ◄─ Answer ◄─ receive_response ◄─ response
+//! ```
+//!
+//! [`Transactions`] holds both tables, finds the transaction of a message, and does what the four machines (one file
+//! each) ask: it retransmits, absorbs retransmissions, acknowledges failures of an INVITE and forgets in time. It reads
+//! no clock: after every call drain [`Transactions::poll_action`], and call [`Transactions::handle_timeout`] once the
+//! time of [`Transactions::poll_timeout`] has come. `now` must not go backwards.
+//!
+//! Bounded: server and client transactions together never exceed the limit. At the limit the oldest *completed* one
+//! (which only waits for retransmissions) goes; if all are live, the newcomer is refused.
+
+mod action;
+mod client;
+mod fingerprint;
+mod flows;
+mod hop_by_hop;
+mod invite_client;
+mod invite_server;
+mod key;
+mod non_invite_client;
+mod non_invite_server;
+mod queue;
+mod server;
+mod table;
+mod timers;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use self::client::Client;
+use self::fingerprint::Seed;
+use self::flows::Flows;
+use self::queue::{Queue, Wake};
+use self::server::Server;
+use self::table::{Id, Table};
+pub use self::timers::{Letter, Timers};
+use crate::flow::Flow;
+
+/// A server transaction: a request that came in. Never used twice; a number kept too long is ignored everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(Id);
+
+/// A client transaction: a request that was sent. Never used twice; a number kept too long is ignored everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(Id);
+
+/// What a received request turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inbound {
+    /// Never seen before: answer it with [`Transactions::respond`], or [`Transactions::abandon`] it.
+    New(ServerId),
+    /// Absorbed. The last response was sent again, if there is one.
+    Retransmission,
+    /// An ACK of a 2xx, or of nothing known: the caller routes it end to end.
+    Ack,
+    /// An ACK of a non-2xx answer: hop by hop, it ends here.
+    AckAbsorbed,
+    /// A CANCEL: a transaction of its own, to be answered 200 (or 481 if it cancels nothing).
+    Cancel {
+        /// The CANCEL's own transaction.
+        own: ServerId,
+        /// The INVITE it cancels, in whatever state it is.
+        invite: Option<ServerId>,
+    },
+    /// The table is full of live transactions: 503 without one.
+    Full,
+}
+
+/// A response that is new to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The client transaction it answers.
+    pub client: ClientId,
+    /// Its status code, 100–699.
+    pub status: u16,
+}
+
+/// The table is full of live transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the transaction table is full")
+    }
+}
+
+impl std::error::Error for Full {}
+
+/// What [`Transactions`] asks of its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TxAction {
+    /// Send these bytes.
+    Send {
+        /// Where to.
+        flow: Flow,
+        /// A whole message.
+        bytes: Bytes,
+        /// It has been sent before.
+        retransmission: bool,
+    },
+    /// No final answer in time (Timer B or F, or 64·T1 after a CANCEL). `ClientEnded` follows.
+    ClientTimeout(ClientId),
+    /// Timer C ran out: the INVITE rings for more than three minutes and wants a [`Transactions::cancel`], RFC 3261
+    /// §16.8.
+    ClientTimerC(ClientId),
+    /// The transport failed before a final answer. `ClientEnded` follows.
+    ClientTransportError(ClientId),
+    /// The last word about a client transaction that was not dropped.
+    ClientEnded(ClientId),
+    /// The last word about a server transaction.
+    ServerEnded(ServerId),
+}
+
+/// Both transaction tables of one element.
+#[derive(Debug)]
+pub struct Transactions {
+    timers: Timers,
+    limit: usize,
+    seed: Seed,
+    servers: Table<Server>,
+    clients: Table<Client>,
+    live: Flows,
+    wakes: Queue<Owner>,
+    /// In the order of their completion; those that have ended since are recognised by their dead number.
+    completed: VecDeque<Owner>,
+    actions: VecDeque<TxAction>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Server(Id),
+    Client(Id),
+}
+
+/// So many dead entries in a queue are not worth sweeping.
+const SLACK: usize = 1024;
+
+impl Transactions {
+    /// As [`Transactions::with_seed`] with a seed that everybody knows: for tests and benchmarks.
+    #[must_use]
+    pub fn new(timers: Timers, limit: usize) -> Self {
+        Self::with_seed(timers, limit, [0; 16])
+    }
+
+    /// `limit`: server and client transactions together, at least one. `seed`: sixteen secret random bytes, under which
+    /// the identities of transactions are hashed, so that no stranger can make two of them meet.
+    #[must_use]
+    pub fn with_seed(timers: Timers, limit: usize, seed: [u8; 16]) -> Self {
+        Transactions {
+            timers,
+            limit: limit.max(1),
+            seed: Seed::new(seed),
+            servers: Table::new(),
+            clients: Table::new(),
+            live: Flows::default(),
+            wakes: Queue::new(&timers.durations()),
+            completed: VecDeque::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Runs every timer that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(wake) = self.wakes.pop_if(|wake| wake.at <= now) {
+            if !is_current(&self.servers, &self.clients, &wake) {
+                continue;
+            }
+            match wake.owner {
+                Owner::Server(id) => self.server_timeout(id, now),
+                Owner::Client(id) => self.client_timeout(id, now),
+            }
+        }
+        // What was cancelled meanwhile shall wake nobody.
+        let (servers, clients) = (&self.servers, &self.clients);
+        while self.wakes.pop_if(|wake| !is_current(servers, clients, wake)).is_some() {}
+    }
+
+    /// When [`Transactions::handle_timeout`] wants to be called; it may turn out that there is nothing to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wakes.next()
+    }
+
+    /// What is to be done next, in order.
+    pub fn poll_action(&mut self) -> Option<TxAction> {
+        self.actions.pop_front()
+    }
+
+    /// Server and client transactions in every state.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.servers.len() + self.clients.len()
+    }
+
+    /// No transaction is left, not even one that waits for retransmissions.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn wake(&mut self, owner: Owner, at: Option<Instant>, now: Instant) {
+        let Some(at) = at else { return };
+        self.wakes.push(owner, at, now);
+        if self.wakes.len() > 2 * self.len() + SLACK {
+            let (servers, clients) = (&self.servers, &self.clients);
+            self.wakes.retain(|wake| is_current(servers, clients, wake));
+        }
+    }
+
+    fn completed(&mut self, owner: Owner) {
+        self.completed.push_back(owner);
+        if self.completed.len() > 2 * self.len() + SLACK {
+            let (servers, clients) = (&self.servers, &self.clients);
+            self.completed.retain(|owner| match owner {
+                Owner::Server(id) => servers.get(*id).is_some(),
+                Owner::Client(id) => clients.get(*id).is_some(),
+            });
+            self.completed.shrink_to(2 * self.completed.len());
+        }
+    }
+
+    /// Room for one more, if need be by ending the transaction that completed first. False: all are live.
+    fn make_room(&mut self) -> bool {
+        if self.len() < self.limit {
+            return true;
+        }
+        while let Some(owner) = self.completed.pop_front() {
+            let evicted = match owner {
+                Owner::Server(id) => self.end_server(id),
+                Owner::Client(id) => self.end_client(id),
+            };
+            if evicted {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Whether an entry of the timer queue is still what its owner waits for.
+fn is_current(servers: &Table<Server>, clients: &Table<Client>, wake: &Wake<Owner>) -> bool {
+    let deadline = match wake.owner {
+        Owner::Server(id) => servers.get(id).and_then(Server::poll_timeout),
+        Owner::Client(id) => clients.get(id).and_then(Client::poll_timeout),
+    };
+    deadline == Some(wake.at)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Everything that grows has a limit, and an answer at the limit.
+
+use super::clock::ms;
+use super::*;
+
+fn msg(n: u32) -> Message {
+    request("REGISTER", &format!("z9hG4bK-{n}"), n)
+}
+
+#[test]
+fn full_of_live_ones_the_newcomer_is_refused() {
+    let mut tx = Transactions::new(Timers::default(), 3);
+    receive_new(&mut tx, &msg(1), 0);
+    receive_new(&mut tx, &msg(2), 0);
+    let client = send(&mut tx, &msg(1), 0);
+    assert_eq!(receive(&mut tx, &msg(3), 1), Inbound::Full);
+    assert_eq!(receive(&mut tx, &msg(1), 1), Inbound::Retransmission, "who is in stays in");
+    assert_eq!(send_on(&mut tx, &msg(3), target(), false, 1), Err(Full));
+    tx.drop_client(client, ms(2));
+    receive_new(&mut tx, &msg(3), 3);
+    assert_quiet(&mut tx);
+}
+
+#[test]
+fn the_oldest_completed_one_goes_first_of_either_side() {
+    let mut tx = Transactions::new(Timers::default(), 4);
+    let one = receive_new(&mut tx, &msg(1), 0);
+    let two = receive_new(&mut tx, &msg(2), 0);
+    send(&mut tx, &msg(3), 0);
+    receive_new(&mut tx, &msg(4), 0);
+    respond(&mut tx, two, &msg(2), 200, 10);
+    assert_eq!(answer(&mut tx, &msg(3), 200, 20), Some(200));
+    tx.abandon(one, ms(30));
+    asked(&mut tx);
+
+    let five = receive_new(&mut tx, &msg(5), 40);
+    assert_eq!(asked(&mut tx), ["server ended"]);
+    assert!(!respond(&mut tx, two, &msg(2), 200, 40));
+    receive_new(&mut tx, &msg(6), 40);
+    assert_eq!(asked(&mut tx), ["client ended"]);
+    receive_new(&mut tx, &msg(7), 40);
+    assert_eq!(asked(&mut tx), ["server ended"]);
+    assert_eq!(receive(&mut tx, &msg(8), 40), Inbound::Full, "4 to 7 are live");
+    respond(&mut tx, five, &msg(5), 200, 50);
+    receive_new(&mut tx, &msg(1), 60);
+    assert_eq!(tx.len(), 4);
+    assert_quiet(&mut tx);
+}
+
+#[test]
+fn an_accepted_invite_is_not_evicted() {
+    let mut tx = Transactions::new(Timers::default(), 1);
+    let invite = request("INVITE", "z9hG4bKx", 1);
+    let id = receive_new(&mut tx, &invite, 0);
+    respond(&mut tx, id, &invite, 200, 10);
+    assert_eq!(receive(&mut tx, &msg(1), 20), Inbound::Full, "the 2xx may have to pass again");
+}
+
+#[test]
+fn at_the_limit_a_cancel_of_ours_goes_out_once() {
+    let mut tx = Transactions::new(Timers::default(), 1);
+    let invite = request("INVITE", "z9hG4bK-1", 1);
+    let id = send(&mut tx, &invite, 0);
+    answer(&mut tx, &invite, 180, 10);
+    let cancel = tx.cancel_bytes(id).expect("a CANCEL");
+    tx.cancel(id, cancel, ms(20));
+    assert_eq!(asked(&mut tx), ["target← INVITE", "target← CANCEL"]);
+    assert_eq!(tx.len(), 1);
+    assert_quiet(&mut tx);
+}
+
+#[test]
+fn a_flood_leaves_no_more_than_the_limit_behind() {
+    let mut tx = Transactions::new(Timers::default(), 100);
+    for n in 0..20_000 {
+        let msg = msg(n);
+        let at = u64::from(n) / 20;
+        let id = receive_new(&mut tx, &msg, at);
+        respond(&mut tx, id, &msg, 200, at);
+        while tx.poll_action().is_some() {}
+        assert!(tx.len() <= 100);
+        assert!(tx.wakes.len() <= 2 * 100 + SLACK + 1, "{}", tx.wakes.len());
+        assert!(tx.completed.len() <= 2 * 100 + SLACK + 1, "{}", tx.completed.len());
+    }
+    assert_quiet(&mut tx);
+}
+
+#[test]
+fn a_completed_server_transaction_is_small() {
+    let size = size_of::<Server>();
+    assert!(size <= 192, "{size} bytes beside the response's own");
+}
+
+#[test]
+fn cancelled_timers_wake_nobody() {
+    let mut tx = tables();
+    for n in 0..50 {
+        send(&mut tx, &msg(n), 0);
+        assert_eq!(answer(&mut tx, &msg(n), 200, 1), Some(200));
+    }
+    send(&mut tx, &msg(99), 300);
+    // The fifty cancelled Timers E come up once, and then the next deadline is one that somebody waits for.
+    tx.handle_timeout(ms(500));
+    assert_eq!(tx.poll_timeout(), Some(ms(800)));
+}

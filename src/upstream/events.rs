@@ -1,0 +1,245 @@
+//! What happened to the upstream, for `/status`: the last hundred events, each with its why.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::classes::Outcome;
+use super::failover::Tally;
+
+/// So many events are kept.
+pub const MAX_EVENTS: usize = 100;
+
+/// Why another target became active. The metric label of `failovers_total{reason}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The active target used up its strikes.
+    RegisterFailures,
+    /// The active target was missing from two consecutive good answers.
+    TargetRemoved,
+    /// An operator said so.
+    Manual,
+}
+
+impl Reason {
+    /// All reasons, in the order metrics are registered.
+    pub const ALL: [Reason; 3] = [Reason::RegisterFailures, Reason::TargetRemoved, Reason::Manual];
+
+    /// The metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::RegisterFailures => "register_failures",
+            Reason::TargetRemoved => "target_removed",
+            Reason::Manual => "manual",
+        }
+    }
+}
+
+/// A counted failure, as told of in a rollover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strike {
+    /// How long before the rollover.
+    pub age: Duration,
+    /// The cause, or the response's status.
+    pub outcome: Outcome,
+    /// Hash of the handset.
+    pub handset: u64,
+}
+
+/// Another target became active (or the only one once more).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollover {
+    /// Label of the target that was left.
+    pub from: Arc<str>,
+    /// Label of the target that is active now.
+    pub to: Arc<str>,
+    /// The new activation's number.
+    pub epoch: u64,
+    /// Why.
+    pub reason: Reason,
+    /// Consecutive strikes against `from`. For another reason than failures: what had been counted so far.
+    pub count: u32,
+    /// The last of these strikes, oldest first.
+    pub strikes: Vec<Strike>,
+    /// How many different handsets the strikes came from.
+    pub handsets: usize,
+}
+
+impl Rollover {
+    pub(super) fn new(from: Arc<str>, to: Arc<str>, epoch: u64, reason: Reason, tally: &Tally, now: Instant) -> Self {
+        let strikes = tally
+            .hits
+            .iter()
+            .map(|h| Strike { age: now.saturating_duration_since(h.at), outcome: h.outcome, handset: h.handset })
+            .collect();
+        Rollover { from, to, epoch, reason, count: tally.count, strikes, handsets: tally.handsets }
+    }
+
+    /// The failures in words: `timeout 8.0 s ago, 503 4.0 s ago, refused now`.
+    #[must_use]
+    pub fn failures(&self) -> String {
+        let told = |strike: &Strike| {
+            let Strike { age, outcome, .. } = strike;
+            if age.as_millis() == 0 {
+                format!("{outcome} now")
+            } else {
+                format!("{outcome} {:.3} s ago", age.as_secs_f64())
+            }
+        };
+        self.strikes.iter().map(told).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl fmt::Display for Rollover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} ({})", self.from, self.to, self.reason.as_str())?;
+        if self.count > 0 {
+            write!(
+                f,
+                " after {} consecutive failures from {} handsets: {}",
+                self.count,
+                self.handsets,
+                self.failures()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// Another target became active.
+    RolledOver(Rollover),
+    /// The target list changed (labels, in order).
+    Targets { added: Vec<Arc<str>>, removed: Vec<Arc<str>> },
+    /// Lookups began to fail, or fail in another way.
+    DnsFailing { outcome: &'static str, detail: String },
+    /// Lookups succeed again.
+    DnsRecovered,
+}
+
+#[derive(Debug, Clone)]
+struct Event {
+    at: Instant,
+    what: What,
+}
+
+/// The last [`MAX_EVENTS`] events, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Events(VecDeque<Event>);
+
+impl Events {
+    pub(super) fn push(&mut self, what: What, now: Instant) {
+        if self.0.len() == MAX_EVENTS {
+            self.0.pop_front();
+        }
+        self.0.push_back(Event { at: now, what });
+    }
+
+    pub(super) fn shown(&self, now: Instant) -> Vec<EventShown> {
+        self.0.iter().map(|event| EventShown::of(event, now)).collect()
+    }
+}
+
+/// One event in `/status`. Ages are seconds before the moment of the snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventShown {
+    /// Another target became active.
+    Rollover {
+        /// Age in seconds.
+        age_seconds: f64,
+        /// The target left.
+        from: Arc<str>,
+        /// The target now active.
+        to: Arc<str>,
+        /// `register_failures`, `target_removed`, `manual`.
+        reason: &'static str,
+        /// Number of the activation.
+        epoch: u64,
+        /// Consecutive failures counted.
+        failures: u32,
+        /// From how many handsets.
+        handsets: usize,
+        /// The failures that led to it, oldest first.
+        strikes: Vec<StrikeShown>,
+    },
+    /// The target list changed.
+    TargetsChanged {
+        /// Age in seconds.
+        age_seconds: f64,
+        /// New ones.
+        added: Vec<Arc<str>>,
+        /// Those gone.
+        removed: Vec<Arc<str>>,
+    },
+    /// Lookups began to fail, or fail in another way than before.
+    DnsFailing {
+        /// Age in seconds.
+        age_seconds: f64,
+        /// As in the metric: `nxdomain`, `nodata`, `servfail`, `timeout`, `error`.
+        outcome: &'static str,
+        /// In words.
+        detail: String,
+    },
+    /// Lookups succeed again.
+    DnsRecovered {
+        /// Age in seconds.
+        age_seconds: f64,
+    },
+}
+
+/// One failure in an [`EventShown::Rollover`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StrikeShown {
+    /// Age in seconds.
+    pub age_seconds: f64,
+    /// `timeout`, `refused`, `reset`, `tls`, `unreachable`, `unresolved`, or `response`.
+    pub cause: &'static str,
+    /// The status code of a `response`.
+    pub code: Option<u16>,
+}
+
+impl EventShown {
+    fn of(event: &Event, now: Instant) -> Self {
+        let age = now.saturating_duration_since(event.at);
+        let age_seconds = seconds(age);
+        match &event.what {
+            What::RolledOver(r) => EventShown::Rollover {
+                age_seconds,
+                from: r.from.clone(),
+                to: r.to.clone(),
+                reason: r.reason.as_str(),
+                epoch: r.epoch,
+                failures: r.count,
+                handsets: r.handsets,
+                strikes: r
+                    .strikes
+                    .iter()
+                    .map(|s| StrikeShown {
+                        age_seconds: seconds(s.age + age),
+                        cause: s.outcome.reason(),
+                        code: s.outcome.code(),
+                    })
+                    .collect(),
+            },
+            What::Targets { added, removed } => {
+                EventShown::TargetsChanged { age_seconds, added: added.clone(), removed: removed.clone() }
+            }
+            What::DnsFailing { outcome, detail } => {
+                EventShown::DnsFailing { age_seconds, outcome, detail: detail.clone() }
+            }
+            What::DnsRecovered => EventShown::DnsRecovered { age_seconds },
+        }
+    }
+}
+
+/// Seconds to the millisecond.
+pub(super) fn seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
+}

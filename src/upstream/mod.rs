@@ -1,0 +1,370 @@
+//! Upstream: which target is active, and why (RFC 2782, RFC 3263).
+//!
+//! One machine, [`Upstream`]. It is fed lookup results, attempt outcomes and time, and queues actions:
+//!
+//! ```text
+//! name     the configured SRV name: cleaning, transport from its labels
+//! settings what is configured, what survives a restart
+//! refresh  when to ask DNS
+//! records  what DNS said, validated  →  order    sorted into the order targets are tried in
+//!                                    →  install  in the place of the set before
+//! classes  what an outcome means     →  failover the three-strike count  →  events  the last hundred and their why
+//! actions  what the driver must do      snapshot what /status shows
+//! ```
+//!
+//! Call order: after any `handle_*`, [`Upstream::begin_attempt`], [`Upstream::finish`], [`Upstream::late_success`] or
+//! [`Upstream::roll`], drain [`Upstream::poll_action`] and look at [`Upstream::poll_timeout`] again. It logs what an operator
+//! must see (rollovers, DNS failing and recovering, a state that does not fit); who drives it need not.
+
+mod actions;
+pub mod classes;
+pub mod events;
+pub mod failover;
+mod install;
+pub mod name;
+pub mod order;
+pub mod records;
+mod refresh;
+mod settings;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+pub use actions::{RollError, UpstreamAction, Verdict};
+pub use classes::{Class, FAILURE_CODES, Outcome};
+use events::{Events, What};
+pub use events::{Reason, Rollover, Strike};
+pub use failover::Attempt;
+use failover::{Failover, Hit, Step};
+pub use install::{MAX_ADDRESSES, MAX_PAST_TARGETS};
+pub use name::{NameError, SrvName};
+pub use order::{Selection, Target};
+pub use records::{LookupFailure, Record, RecordSet};
+use refresh::Refresh;
+pub use refresh::{MAX_TTL, MIN_TTL};
+pub use settings::{Persisted, Settings, Source};
+pub use snapshot::Snapshot;
+
+#[derive(Debug)]
+struct Active {
+    /// Its place in `targets`.
+    index: usize,
+    since: Instant,
+    /// Good answers in a row without it.
+    missing: u8,
+}
+
+/// Targets, the active one among them, and the count against it.
+#[derive(Debug)]
+pub struct Upstream {
+    settings: Settings,
+    seed: u64,
+    refresh: Refresh,
+    /// In the order they are tried. Contains the active one, also while DNS does not.
+    targets: Vec<Target>,
+    /// Targets of earlier sets, oldest first.
+    past: VecDeque<Target>,
+    active: Option<Active>,
+    /// The targets do not come from the last lookup.
+    stale: bool,
+    failover: Failover,
+    /// Targets that used up their strikes since the last success anywhere.
+    lap: BTreeSet<Arc<str>>,
+    rejected: Vec<String>,
+    events: Events,
+    actions: VecDeque<UpstreamAction>,
+}
+
+impl Upstream {
+    /// Starts with the stored state, if there is one that fits, and with a lookup. `seed` draws the weighted order.
+    ///
+    /// A static outbound proxy given as an address literal is ready at once and never looked up.
+    #[must_use]
+    pub fn new(settings: Settings, restored: Option<Persisted>, seed: u64, now: Instant) -> Self {
+        let mut upstream = Upstream {
+            failover: Failover::new(settings.failures, settings.min_handsets),
+            settings,
+            seed,
+            refresh: Refresh::never(),
+            targets: Vec::new(),
+            past: VecDeque::new(),
+            active: None,
+            stale: true,
+            lap: BTreeSet::new(),
+            rejected: Vec::new(),
+            events: Events::default(),
+            actions: VecDeque::new(),
+        };
+        if let Source::Static { host, .. } = &upstream.settings.source
+            && let Ok(address) = host.parse::<IpAddr>()
+        {
+            let record = Record { host: address.to_string(), addresses: vec![address], ..Record::default() };
+            upstream.stale = false;
+            upstream.install(vec![upstream.with_default_port(record)], &[], None, now);
+            return upstream;
+        }
+        if let Some(restored) = restored {
+            upstream.restore(restored, now);
+        }
+        upstream.refresh = Refresh::started(now);
+        upstream.actions.push_back(UpstreamAction::Lookup);
+        upstream
+    }
+
+    /// Takes the result of a lookup.
+    pub fn handle_lookup(&mut self, result: Result<RecordSet, LookupFailure>, now: Instant) {
+        let good = result.and_then(|set| {
+            let records = set.records.into_iter().map(|record| self.with_default_port(record)).collect();
+            records::validate(records).map(|valid| (valid, set.unresolved, set.ttl))
+        });
+        let outcome = match good {
+            Ok((valid, unresolved, ttl)) => {
+                self.tell_rejected(valid.rejected);
+                if self.refresh.last_failure().is_some() {
+                    info!(source = %self.settings.source, "DNS answers again");
+                    self.events.push(What::DnsRecovered, now);
+                }
+                self.refresh.succeeded(ttl, now);
+                self.stale = false;
+                self.install(valid.records, &unresolved, None, now);
+                "ok"
+            }
+            Err(failure) => {
+                let label = failure.label();
+                self.tell_failure(&failure, now);
+                self.stale = true;
+                self.refresh.failed(failure, self.ready(), now);
+                label
+            }
+        };
+        let next_in = self.refresh.poll_timeout().map_or(MAX_TTL, |next| next.saturating_duration_since(now));
+        self.actions.push_back(UpstreamAction::LookupDone { outcome, stale: self.stale, next_in });
+    }
+
+    /// Once for each change of what is wrong with the record set, not at each refresh.
+    fn tell_rejected(&mut self, rejected: Vec<String>) {
+        if rejected != self.rejected {
+            for why in &rejected {
+                warn!(source = %self.settings.source, "DNS record not used: {why}");
+            }
+            self.rejected = rejected;
+        }
+    }
+
+    /// Once for each change of how lookups fail, not at each retry.
+    fn tell_failure(&mut self, failure: &LookupFailure, now: Instant) {
+        if self.refresh.last_failure() == Some(failure) {
+            return;
+        }
+        let source = &self.settings.source;
+        if self.ready() {
+            warn!(%source, outcome = failure.label(), "DNS lookup failed, going on with the last good set: {failure}");
+        } else {
+            warn!(%source, outcome = failure.label(), "DNS lookup failed, no target yet, trying on: {failure}");
+        }
+        self.events.push(What::DnsFailing { outcome: failure.label(), detail: failure.to_string() }, now);
+    }
+
+    /// A static outbound proxy without a port gets the transport's.
+    fn with_default_port(&self, mut record: Record) -> Record {
+        if let Source::Static { port, .. } = &self.settings.source {
+            record.port = port.unwrap_or(self.settings.transport.default_port());
+        }
+        record
+    }
+
+    /// Makes the target at `index` active: a new epoch, the count at zero.
+    fn activate(&mut self, index: usize, from: Arc<str>, reason: Reason, now: Instant) -> Rollover {
+        let to = self.targets[index].label.clone();
+        let tally = self.failover.activate();
+        self.active = Some(Active { index, since: now, missing: 0 });
+        let rollover = Rollover::new(from, to, self.failover.epoch(), reason, &tally, now);
+        warn!(
+            from = &*rollover.from,
+            to = &*rollover.to,
+            reason = reason.as_str(),
+            failures = rollover.count,
+            handsets = rollover.handsets,
+            strikes = rollover.failures(),
+            "rolled over"
+        );
+        self.events.push(What::RolledOver(rollover.clone()), now);
+        self.persist();
+        self.actions.push_back(UpstreamAction::RolledOver(rollover.clone()));
+        rollover
+    }
+
+    fn persist(&mut self) {
+        let Some(active) = self.active_label() else { return };
+        self.actions.push_back(UpstreamAction::Persist(Persisted {
+            source: self.settings.state_key(),
+            active: active.as_ref().to_owned(),
+            records: self.targets.iter().map(Record::from).collect(),
+            seed: self.seed,
+        }));
+    }
+
+    /// Numbers a REGISTER attempt that is being sent to the active target now. `None` before there is one: hold the
+    /// request; that is no strike.
+    pub fn begin_attempt(&mut self, now: Instant) -> Option<Attempt> {
+        let label = self.active_label()?;
+        Some(self.failover.begin(label, now))
+    }
+
+    /// Takes the outcome of an attempt, once per attempt. `handset`: a hash of address-of-record and source, to tell handsets
+    /// apart.
+    pub fn finish(&mut self, attempt: &Attempt, handset: u64, outcome: Outcome, now: Instant) -> Verdict {
+        let class = classes::classify(outcome, &self.settings.failure_codes);
+        let step = self.failover.finish(attempt, class, Hit { at: now, outcome, handset });
+        match step {
+            Step::Stale | Step::Unmoved => {}
+            Step::Cleared => self.lap.clear(),
+            Step::Counted => return Verdict { class, counted: true, rolled_over: false },
+            Step::Enough => {
+                self.strike_out(now);
+                return Verdict { class, counted: true, rolled_over: true };
+            }
+        }
+        Verdict { class, counted: false, rolled_over: false }
+    }
+
+    fn strike_out(&mut self, now: Instant) {
+        let Some(active) = &self.active else { return };
+        let from = self.targets[active.index].label.clone();
+        let next = (active.index + 1) % self.targets.len();
+        self.lap.insert(from.clone());
+        self.activate(next, from, Reason::RegisterFailures, now);
+    }
+
+    /// A 2xx on a branch whose attempt was classed already: the target is alive after all. Clears the count if the attempt's
+    /// epoch is still the current one.
+    pub fn late_success(&mut self, attempt: &Attempt, now: Instant) {
+        let hit = Hit { at: now, outcome: Outcome::Response(200), handset: 0 };
+        if self.failover.finish(attempt, Class::Success, hit) == Step::Cleared {
+            self.lap.clear();
+        }
+    }
+
+    /// A neutral answer (a challenge) on a branch whose attempt was counted as silent: the target is slow, not dead, and the
+    /// strike is taken back. The count stays otherwise.
+    pub fn late_answer(&mut self, attempt: &Attempt) -> bool {
+        self.failover.retract(attempt)
+    }
+
+    /// An operator's rollover: to the next target, or to the one named (`host:port`, or a host that has one port only).
+    pub fn roll(&mut self, target: Option<&str>, now: Instant) -> Result<Rollover, RollError> {
+        let Some(active) = &self.active else { return Err(RollError::NotReady) };
+        let from = active.index;
+        let to = match target {
+            None => (from + 1) % self.targets.len(),
+            Some(asked) => self.find_asked(asked)?,
+        };
+        let label = self.targets[from].label.clone();
+        if to == from && target.is_some() {
+            return Err(RollError::AlreadyActive(label.as_ref().to_owned()));
+        }
+        Ok(self.activate(to, label, Reason::Manual, now))
+    }
+
+    fn find_asked(&self, asked: &str) -> Result<usize, RollError> {
+        let wanted = asked.trim().trim_end_matches('.').to_ascii_lowercase();
+        if let Some(index) = self.index_of(&wanted) {
+            return Ok(index);
+        }
+        let mut by_host = self.targets.iter().enumerate().filter(|(_, t)| *t.host == *wanted);
+        if let (Some((index, _)), None) = (by_host.next(), by_host.next()) {
+            return Ok(index);
+        }
+        let known: Vec<&str> = self.targets.iter().map(|t| &*t.label).collect();
+        Err(RollError::NoSuchTarget { asked: asked.to_owned(), known: known.join(", ") })
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.refresh.start_if_due(now) {
+            self.actions.push_back(UpstreamAction::Lookup);
+        }
+    }
+
+    /// When [`Upstream::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.refresh.poll_timeout()
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<UpstreamAction> {
+        self.actions.pop_front()
+    }
+
+    /// True once a set is there: from DNS, from the store, or a static address.
+    pub fn ready(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// True if the targets in use are not from the last lookup (the gauge `dns_stale`).
+    pub fn stale(&self) -> bool {
+        self.stale
+    }
+
+    /// The active target and the number of its activation.
+    pub fn active(&self) -> Option<(&Target, u64)> {
+        self.active.as_ref().map(|active| (&self.targets[active.index], self.failover.epoch()))
+    }
+
+    fn active_label(&self) -> Option<Arc<str>> {
+        self.active().map(|(target, _)| target.label.clone())
+    }
+
+    fn index_of(&self, label: &str) -> Option<usize> {
+        self.targets.iter().position(|t| &*t.label == label)
+    }
+
+    /// All targets in the order they are tried.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// The target with this label, also one of an earlier set: a dialog stays with its target.
+    pub fn target(&self, label: &str) -> Option<&Target> {
+        self.targets.iter().find(|t| &*t.label == label).or_else(|| self.past.iter().rev().find(|t| &*t.label == label))
+    }
+
+    /// The target with this [`Target::number`], also one of an earlier set.
+    pub fn target_numbered(&self, number: u32) -> Option<&Target> {
+        self.targets.iter().chain(self.past.iter().rev()).find(|t| t.number() == number)
+    }
+
+    /// The target after the one with this label, the first one after the last; the same one if there is no other. For a label
+    /// that is not in the set: the first.
+    pub fn next_after(&self, label: &str) -> Option<&Target> {
+        let next = self.index_of(label).map_or(0, |index| (index + 1) % self.targets.len());
+        self.targets.get(next)
+    }
+
+    /// True for an address of a current target or of a remembered past one.
+    pub fn is_upstream_address(&self, ip: IpAddr) -> bool {
+        self.targets.iter().chain(&self.past).any(|t| t.addresses.contains(&ip))
+    }
+
+    /// Consecutive failures counted against the active target.
+    pub fn consecutive_failures(&self) -> u32 {
+        self.failover.count()
+    }
+
+    /// True while every target has used up its strikes since the last success anywhere.
+    pub fn all_failed(&self) -> bool {
+        !self.targets.is_empty() && self.targets.iter().all(|t| self.lap.contains(&t.label))
+    }
+
+    /// What is configured.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}

@@ -1,0 +1,21 @@
+//! The binary over real sockets: Holdline and the registrars in processes of their own, on loopback.
+//!
+//! The names say what is shown: `selection`, `failover`, `transparency`, `dns`, `restart`, `drain`, `tls`, `seen`. Nothing here
+//! sleeps to wait for something: it waits for a log line, a probe, a metric or an agent's record, each with a bound.
+
+mod dns;
+mod drain;
+mod failover;
+mod process;
+mod restart;
+mod seen;
+mod selection;
+mod server;
+mod stage;
+mod tls;
+mod transparency;
+
+use std::time::Duration;
+
+/// Longer than anything that is waited for takes on a busy machine; reached only by a failing test.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,120 @@
+//! TLS towards the PBX: whom it trusts, which name it asks for, and what it says when that is not it.
+
+use std::path::PathBuf;
+
+use holdline::agents::phone::{self, Outcome};
+use holdline::agents::tls;
+use holdline::flow::Transport;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use super::server::Cast;
+use super::stage::{Setup, registered};
+use crate::transport::certificates::{Authority, Files};
+
+const HANDSHAKES: &str = "tls_handshakes_total{outcome=\"ok\",side=\"upstream\"}";
+
+fn behind_tls(authority: &Authority, files: &Files, client_ca: Option<PathBuf>) -> Setup {
+    let tls = Some((files.cert.clone(), files.key.clone()));
+    let servers = vec![Cast { name: "a".to_owned(), tls, client_ca, ..Cast::default() }];
+    Setup { name: "_sip._tls.pbx.example", transport: Transport::Tls, servers, ..Setup::new() }.with(&[
+        &format!("--upstream-ca-only={}", authority.file.display()),
+        "--retry=false",
+        "--exhausted=503",
+    ])
+}
+
+#[tokio::test]
+async fn tls_udp_and_tls_phones_share_one_verified_connection() {
+    let authority = Authority::new("pbx authority");
+    let files = authority.sign("pbx", &["pbx.example"]);
+    let ours = authority.sign("holdline", &["holdline.example"]);
+    let setup = behind_tls(&authority, &files, None).with(&[
+        "--listen=udp:127.0.0.1:0,tls:127.0.0.1:0",
+        &format!("--tls-cert={}", ours.cert.display()),
+        &format!("--tls-key={}", ours.key.display()),
+    ]);
+    let stage = setup.start().await;
+    let root = CertificateDer::from_pem_file(&authority.file).unwrap();
+    let client = tls::client(&[root]).unwrap();
+    let name = ServerName::try_from("holdline.example").unwrap();
+    let secure =
+        stage.phone_like("200", |options| phone::Options { tls: Some((client, name)), ..options }.over(Transport::Tls));
+    let phones: Vec<_> = (0..5).map(|number| stage.phone(&format!("{}", 100 + number))).collect();
+    for phone in &phones {
+        registered(phone.register().await);
+    }
+    registered(secure.register().await);
+    let report = stage.servers[0].report().await;
+    assert_eq!((report.registered.len(), report.connections), (6, 1));
+    assert_eq!(report.transports.into_iter().collect::<Vec<_>>(), ["tls"]);
+    assert_eq!(stage.holdline.metrics().await.get(HANDSHAKES), 1);
+    for user in ["100", "200"] {
+        assert_eq!(stage.servers[0].send("OPTIONS", &format!("{user}@pbx.example")).await, 200, "{user}");
+    }
+}
+
+#[tokio::test]
+async fn tls_a_certificate_of_another_name_is_refused_and_the_log_says_what_would_pass() {
+    let authority = Authority::new("pbx authority");
+    let files = authority.sign("pbx", &["a.pbx.example", "cluster.example"]);
+    let setup = behind_tls(&authority, &files, None);
+    let stage = setup.clone().start().await;
+    assert_eq!(stage.phone("100").register().await, Outcome::Rejected(503));
+    let line = stage.holdline.logged("cannot connect to upstream").await;
+    let detail = line["detail"].as_str().unwrap();
+    assert_eq!((&line["cause"], &line["level"]), (&"tls".into(), &"WARN".into()), "{line}");
+    for part in [
+        "not valid for pbx.example",
+        "valid for a.pbx.example, cluster.example",
+        "--upstream-verify target (a.pbx.example) would accept it",
+    ] {
+        assert!(detail.contains(part), "{part:?} in {detail}");
+    }
+    let metrics = stage.holdline.metrics().await;
+    let tls = format!("register_failures_total{{reason=\"tls\",target=\"{}\"}}", stage.labels[0]);
+    assert_eq!(metrics.get(&tls), 1);
+    assert_eq!(metrics.get("tls_handshakes_total{outcome=\"certificate\",side=\"upstream\"}"), 1);
+    assert_eq!(stage.servers[0].report().await.registers(), 0, "not a byte of SIP to a stranger");
+    drop(stage);
+
+    // The remedy works, as it says.
+    for verify in ["target", "either"] {
+        let stage = setup.clone().with(&[&format!("--upstream-verify={verify}")]).start().await;
+        registered(stage.phone("100").register().await);
+    }
+}
+
+#[tokio::test]
+async fn tls_an_authority_that_is_not_trusted_is_named() {
+    let (theirs, ours) = (Authority::new("their authority"), Authority::new("our authority"));
+    let files = theirs.sign("pbx", &["pbx.example"]);
+    let stage = behind_tls(&ours, &files, None).start().await;
+    assert_eq!(stage.phone("100").register().await, Outcome::Rejected(503));
+    let line = stage.holdline.logged("cannot connect to upstream").await;
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.contains("their authority") && detail.contains("--upstream-ca"), "{detail}");
+}
+
+#[tokio::test]
+async fn tls_mutual() {
+    let authority = Authority::new("pbx authority");
+    let files = authority.sign("pbx", &["pbx.example"]);
+    let ours = authority.sign("holdline", &["holdline.example"]);
+    let setup = behind_tls(&authority, &files, Some(authority.file.clone()));
+    let stage = setup.clone().start().await;
+    assert!(!stage.phone("100").register().await.is_registered(), "without a certificate of our own");
+    assert_eq!(stage.servers[0].report().await.registers(), 0);
+    let line = stage.holdline.logged("an upstream TLS connection broke").await;
+    assert!(line["detail"].as_str().unwrap().contains("--upstream-cert"), "{line}");
+    let tls = format!("register_failures_total{{reason=\"tls\",target=\"{}\"}}", stage.labels[0]);
+    assert_eq!(stage.holdline.metrics().await.get(&tls), 1);
+    drop(stage);
+
+    let pair =
+        [&*format!("--upstream-cert={}", ours.cert.display()), &*format!("--upstream-key={}", ours.key.display())];
+    let stage = setup.with(&pair).start().await;
+    registered(stage.phone("100").register().await);
+    let end = "tls_certificate_not_after_timestamp_seconds{role=\"client\"}";
+    assert!(stage.holdline.metrics().await.get(end) > 0);
+}

@@ -1,0 +1,17 @@
+//! Everything that is tested from outside: one binary, so that it links once.
+
+mod allocations;
+mod boot;
+mod config;
+mod demo;
+mod dns;
+mod loopback;
+mod message_mutations;
+mod message_properties;
+mod peers;
+mod sim;
+mod tidy;
+mod torture;
+mod torture_table;
+mod transport;
+mod wire;

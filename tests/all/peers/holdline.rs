@@ -1,0 +1,107 @@
+//! Holdline itself, as its operator starts it, with its SRV record in a DNS server of the test's own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use holdline::agents::dns::{Server, Srv};
+use holdline::flow::Transport;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::kamailio::Kamailio;
+use super::process::Process;
+use super::tls::Authority;
+use super::{DOMAIN, free_port, until};
+
+/// A running Holdline.
+pub struct Holdline {
+    process: Process,
+    /// Its listener for UDP and TCP phones.
+    pub sip: SocketAddr,
+    /// Its listener for TLS phones; its certificate is for `localhost`.
+    pub sips: SocketAddr,
+    /// Where the PBX reaches it: what it gives out as its Contact.
+    pub upstream: SocketAddr,
+    admin: SocketAddr,
+    _dns: Server,
+}
+
+impl Holdline {
+    /// Starts one for the SRV record that `pbxs` make up, in this order of priority, and waits until it is ready.
+    pub async fn start(pbxs: &[&Kamailio], transport: Transport, authority: &Authority, options: &[&str]) -> Holdline {
+        let dns = Server::start().await.expect("a DNS server");
+        let name = format!("_sip._{transport}.{DOMAIN}");
+        let mut records = Vec::new();
+        for (index, pbx) in pbxs.iter().enumerate() {
+            let host = format!("pbx{index}.{DOMAIN}");
+            dns.set_loopback(&host, 300);
+            let port = if transport == Transport::Tls { pbx.sips.port() } else { pbx.sip.port() };
+            records.push(Srv::new(10 * (index as u16 + 1), 100, port, &host));
+        }
+        dns.set_srv(&name, 300, &records);
+
+        let local = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let (sip, sips, upstream, admin) = (local(), local(), local(), local());
+        let (certificate, key) = authority.issue_files(&["localhost"]);
+        let mut arguments = vec!["run".to_owned()];
+        let mut set = |flag: &str, value: String| arguments.extend([format!("--{flag}"), value]);
+        set("srv", name);
+        set("nameserver", dns.addr().to_string());
+        set("listen", format!("udp:{sip}"));
+        set("listen", format!("tcp:{sip}"));
+        set("listen", format!("tls:{sips}"));
+        set("tls-cert", certificate.display().to_string());
+        set("tls-key", key.display().to_string());
+        set("upstream-bind", upstream.to_string());
+        set("upstream-ca-only", authority.file().display().to_string());
+        set("admin", admin.to_string());
+        arguments.extend(options.iter().map(|word| (*word).to_owned()));
+
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let process = Process::start(folder, env!("CARGO_BIN_EXE_holdline"), &arguments).expect("holdline starts");
+        let mut holdline = Holdline { process, sip, sips, upstream, admin, _dns: dns };
+        until("Holdline is ready", async || {
+            holdline.assert_alive();
+            holdline.get("/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"))
+        })
+        .await;
+        holdline
+    }
+
+    /// Where phones of this transport find it.
+    pub fn listener(&self, transport: Transport) -> SocketAddr {
+        if transport == Transport::Tls { self.sips } else { self.sip }
+    }
+
+    /// The sum of a metric over all its labels that contain `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.get("/metrics").await.expect("metrics");
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until it has rolled over `times` times because REGISTERs failed.
+    pub async fn rolled_over(&mut self, times: f64) {
+        until("a rollover", async || {
+            self.assert_alive();
+            let count = self.metric("holdline_failovers_total", "reason=\"register_failures\"").await;
+            (count >= times).then_some(())
+        })
+        .await;
+    }
+
+    fn assert_alive(&mut self) {
+        let ended = self.process.ended();
+        assert!(ended.is_none(), "Holdline ended with {ended:?}: {}", self.process.output());
+    }
+
+    async fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.admin).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    }
+}

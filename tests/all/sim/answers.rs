@@ -1,0 +1,133 @@
+//! What follows an answer: nothing more goes out, and nothing more comes back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdline::flow::Transport;
+use holdline::proxy::{Exhausted, Settings};
+
+use super::server::Manner;
+use super::world::{Setup, World, header, headers};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The answer of a target to the REGISTER with this position among those it got.
+fn answer_to(world: &mut World, name: &str, position: usize, code: u16) -> Bytes {
+    let server = world.server(name);
+    let mut seen: Vec<Bytes> = Vec::new();
+    for (_, bytes) in &server.received {
+        if !seen.iter().any(|other| header(other, "Via") == header(bytes, "Via")) {
+            seen.push(bytes.clone());
+        }
+    }
+    let request = seen[position].clone();
+    if code == 200 { server.ok(&request) } else { server.answer(&request, code, "") }
+}
+
+#[test]
+fn trap_11_a_late_answer_ends_a_try_that_waits_for_its_turn() {
+    let mut world = World::new(Setup::default());
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    // The first try is silent, the second is refused at once: a third would follow a second later.
+    world.run_for(Duration::from_millis(3_990));
+    world.server("a").manner = Manner::Status(503);
+    world.run_for(Duration::from_millis(200));
+    assert_eq!(world.server("a").registers(), 2, "{}", world.ladder.join("\n"));
+    let late = answer_to(&mut world, "a", 0, 200);
+    world.server_sends("a", late);
+    world.run_for(30 * SECOND);
+    assert_eq!(world.phones[phone].codes(), [200]);
+    assert_eq!(world.server("a").registers(), 2, "no try after the answer\n{}", world.ladder.join("\n"));
+    assert_eq!(world.core.contexts(), 0);
+}
+
+#[test]
+fn after_503_a_late_200_is_noted_but_not_relayed() {
+    let proxy = Settings { exhausted: Exhausted::Unavailable, ..Settings::default() };
+    let mut world = World::new(Setup { proxy, targets: vec!["a"], failures: 1000, ..Setup::default() });
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(16 * SECOND);
+    assert_eq!(world.phones[phone].codes(), [503]);
+    let last = world.server("a").registers() - 1;
+    let late = answer_to(&mut world, "a", last, 200);
+    world.server_sends("a", late);
+    let before = world.ladder.len();
+    world.run_for(SECOND);
+    assert!(!world.ladder[before..].iter().any(|rung| rung.contains("holdline→phone")), "{}", world.ladder.join("\n"));
+    assert_eq!(world.count(), 0, "the target lives");
+    world.run_for(60 * SECOND);
+    assert_eq!(world.core.contexts(), 0);
+}
+
+#[test]
+fn an_older_register_that_comes_late_does_not_hide_the_newer_one() {
+    let mut world = World::new(Setup::default());
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    let first = world.phones[phone].begin_register(world.now);
+    let second = world.phones[phone].begin_register(world.now);
+    let third = world.phones[phone].begin_register(world.now);
+    world.phone_sends(phone, second);
+    world.run_for(SECOND);
+    world.phone_sends(phone, first);
+    world.run_for(SECOND);
+    world.phone_sends(phone, third);
+    world.run_for(8 * SECOND);
+    // One try of the first and of the second, ended by the third; and of that one its three.
+    let of = |cseq: &str, world: &mut World| {
+        let got = &world.server("a").received;
+        let mut branches: Vec<String> = got
+            .iter()
+            .filter(|(_, bytes)| header(bytes, "CSeq").as_deref() == Some(cseq))
+            .filter_map(|(_, bytes)| header(bytes, "Via"))
+            .collect();
+        branches.dedup();
+        branches.len()
+    };
+    assert_eq!(of("2 REGISTER", &mut world), 1, "{}", world.ladder.join("\n"));
+}
+
+#[test]
+fn a_route_of_upstream_that_names_us_is_taken_off() {
+    let mut world = World::new(Setup::default());
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(SECOND);
+    let contact = header(world.server("a").last(), "Contact").expect("a Contact");
+    let uri = contact.split(['<', '>']).nth(1).expect("in brackets").to_owned();
+    let notify = format!(
+        "NOTIFY {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKn\r\nMax-Forwards: 70\r\n\
+         Route: <sip:192.0.2.1:5080;lr>, <sip:edge.example.com;lr>\r\n\
+         From: <sip:n@pbx.example.com>;tag=1\r\nTo: <{uri}>\r\nCall-ID: n\r\nCSeq: 1 NOTIFY\r\nContent-Length: 0\r\n\r\n"
+    );
+    world.server_sends("a", notify.into());
+    world.run_for(SECOND);
+    let arrived = world.phones[phone].received.first().expect("it arrived").clone();
+    assert_eq!(headers(&arrived, "Route"), ["<sip:edge.example.com;lr>"], "RFC 3261 §16.4");
+}
+
+#[test]
+fn a_response_from_the_phones_side_never_answers_what_went_upstream() {
+    use holdline::flow::{Flow, NetEvent, SocketId};
+    use holdline::proxy::Event;
+    let allow = vec!["0.0.0.0/0".parse().expect("a network")];
+    let mut world = World::new(Setup { proxy: Settings { allow, ..Settings::default() }, ..Setup::default() });
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(SECOND);
+    let forged = answer_to(&mut world, "a", 0, 403);
+    // From the target's own address, as where everybody is behind one address, but to the phones' listener.
+    let flow = Flow::Udp {
+        socket: SocketId(0),
+        local: super::world::LISTEN.parse().expect("literal"),
+        remote: super::world::address("a"),
+    };
+    world.core.handle(Event::Net(NetEvent::Received { flow, bytes: forged }), world.now);
+    world.run_for(SECOND);
+    assert!(world.phones[phone].finals.is_empty(), "{}", world.ladder.join("\n"));
+}

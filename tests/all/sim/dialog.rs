@@ -1,0 +1,232 @@
+//! Calls and subscriptions in virtual time: Record-Route, the dialog's target, and what a rollover does to them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdline::flow::Transport;
+
+use super::server::Manner;
+use super::world::{Setup, World, header, headers, what};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A registered phone.
+fn registered(setup: Setup) -> (World, usize) {
+    let mut world = World::new(setup);
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(SECOND);
+    assert!(world.phones[phone].registered());
+    (world, phone)
+}
+
+/// A header line for each value.
+fn lines(name: &str, values: &[String]) -> String {
+    values.iter().fold(String::new(), |lines, value| lines + name + ": " + value + "\r\n")
+}
+
+/// A request of the phone outside or inside a dialog.
+fn request(world: &World, phone: usize, method: &str, cseq: u32, to_tag: &str, routes: &[String]) -> Bytes {
+    let addr = world.phones[phone].addr;
+    let routes = lines("Route", routes);
+    format!(
+        "{method} sip:201@198.51.100.10:5060 SIP/2.0\r\nVia: SIP/2.0/UDP {addr};branch=z9hG4bK{method}{cseq};rport\r\n\
+         Max-Forwards: 70\r\n{routes}From: <sip:200@pbx.example.com>;tag=x\r\nTo: <sip:201@pbx.example.com>{to_tag}\r\n\
+         Call-ID: a-call\r\nCSeq: {cseq} {method}\r\nContact: <sip:200@{addr}>\r\nContent-Length: 0\r\n\r\n"
+    )
+    .into()
+}
+
+/// Each element of every Record-Route, top first.
+fn record_routes(message: &[u8]) -> Vec<String> {
+    headers(message, "Record-Route").iter().flat_map(|line| line.split(',').map(str::to_owned)).collect()
+}
+
+/// Sets a call up from the phone to the target that is active; gives the phone's route set.
+fn call(world: &mut World, phone: usize, name: &str) -> Vec<String> {
+    world.server(name).manner = Manner::Silent;
+    let invite = request(world, phone, "INVITE", 1, "", &[]);
+    world.phone_sends(phone, invite);
+    world.run_for(SECOND / 10);
+    let up = world.server(name).last().clone();
+    assert_eq!(what(&up), "INVITE");
+    let routes = record_routes(&up);
+    assert_eq!(routes.len(), 2, "{routes:?}");
+    let recorded = lines("Record-Route", &headers(&up, "Record-Route"));
+    let answer = world.server(name).answer(&up, 200, &format!("{recorded}Contact: <sip:201@198.51.100.10:5060>\r\n"));
+    world.server_sends(name, answer);
+    world.run_for(SECOND / 10);
+    let mut routes = routes;
+    routes.reverse();
+    let ack = request(world, phone, "ACK", 1, &format!(";tag=s{name}"), &routes);
+    world.phone_sends(phone, ack);
+    world.run_for(SECOND / 10);
+    assert_eq!(what(world.server(name).last()), "ACK", "{}", world.ladder.join("\n"));
+    routes
+}
+
+#[test]
+fn an_invite_gets_100_at_once_and_two_record_routes_the_upstream_facing_one_on_top() {
+    let (mut world, phone) = registered(Setup::default());
+    let routes = call(&mut world, phone, "a");
+    assert!(routes[1].contains("@192.0.2.1:5080;lr"), "{routes:?}");
+    assert_eq!(routes[0], "<sip:10.0.0.1:5060;lr>");
+    let first = world.ladder.iter().position(|rung| rung.contains("holdline→phone 0 100")).expect("a 100");
+    let forwarded = world.ladder.iter().position(|rung| rung.contains("holdline→a INVITE")).expect("an INVITE");
+    assert!(first < forwarded || first == forwarded + 1, "{}", world.ladder.join("\n"));
+}
+
+#[test]
+fn what_is_added_to_an_invite_is_at_most_250_bytes() {
+    let (mut world, phone) = registered(Setup::default());
+    world.server("a").manner = Manner::Silent;
+    let invite = request(&world, phone, "INVITE", 1, "", &[]);
+    let before = invite.len();
+    world.phone_sends(phone, invite);
+    world.run_for(SECOND / 10);
+    let grown = world.server("a").last().len() - before;
+    assert!(grown <= 250, "{grown}\n{}", String::from_utf8_lossy(world.server("a").last()));
+}
+
+#[test]
+fn trap_24_bye_after_a_rollover_goes_to_the_dialogs_target_from_either_side() {
+    let (mut world, phone) = registered(Setup::default());
+    let routes = call(&mut world, phone, "a");
+    let invite = world.server("a").received.iter().map(|(_, bytes)| bytes).find(|b| what(b) == "INVITE").cloned();
+    let invite = invite.expect("the INVITE");
+    world.roll();
+    assert_eq!(world.active(), "b");
+
+    let bye = request(&world, phone, "BYE", 2, ";tag=sa", &routes);
+    world.phone_sends(phone, bye);
+    world.run_for(SECOND / 10);
+    let arrived = world.server("a").last().clone();
+    assert_eq!(what(&arrived), "BYE", "{}", world.ladder.join("\n"));
+    assert!(headers(&arrived, "Route").is_empty(), "both of ours are popped");
+    assert!(world.server("b").received.is_empty());
+
+    // And one of the PBX: to the phone's own Contact, along our Record-Routes.
+    let contact = header(&invite, "Contact").expect("a Contact");
+    let uri = contact.trim_matches(['<', '>']).to_owned();
+    let route = lines("Route", &record_routes(&invite));
+    let bye = format!(
+        "BYE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKbye\r\nMax-Forwards: 70\r\n{route}\
+         From: <sip:201@pbx.example.com>;tag=sa\r\nTo: <sip:200@pbx.example.com>;tag=x\r\nCall-ID: a-call\r\nCSeq: 9 BYE\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    world.server_sends("a", bye.into());
+    world.run_for(SECOND / 10);
+    let arrived = world.phones[phone].received.last().expect("it arrived").clone();
+    assert_eq!(what(&arrived), "BYE", "{}", world.ladder.join("\n"));
+    assert!(headers(&arrived, "Route").is_empty());
+    assert!(world.server("a").last().starts_with(b"SIP/2.0 200"));
+}
+
+#[test]
+fn a_call_of_the_pbx_carries_our_record_routes_and_its_answers_come_back() {
+    let (mut world, phone) = registered(Setup::default());
+    let contact = header(world.server("a").last(), "Contact").expect("a Contact");
+    let uri = contact.split(['<', '>']).nth(1).expect("in brackets").to_owned();
+    let invite = format!(
+        "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKcall\r\nMax-Forwards: 70\r\n\
+         From: <sip:201@pbx.example.com>;tag=1\r\nTo: <sip:200@pbx.example.com>\r\nCall-ID: inbound\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:201@198.51.100.10:5060>\r\nContent-Length: 0\r\n\r\n"
+    );
+    world.server_sends("a", invite.into());
+    world.run_for(SECOND);
+    let arrived = world.phones[phone].received.first().expect("it arrived").clone();
+    let routes = record_routes(&arrived);
+    assert_eq!(routes[0], "<sip:10.0.0.1:5060;lr>", "phone-facing on top");
+    assert!(routes[1].contains("@192.0.2.1:5080;lr"), "{routes:?}");
+    let codes: Vec<String> =
+        world.ladder.iter().filter(|rung| rung.contains("holdline→a ")).map(|r| r[r.len() - 3..].to_owned()).collect();
+    assert!(codes.ends_with(&["100".to_owned(), "200".to_owned()]), "{codes:?}");
+}
+
+#[test]
+fn a_forged_route_is_refused_and_a_preloaded_one_is_not() {
+    let (mut world, phone) = registered(Setup::default());
+    let forged = format!("<sip:r{}@192.0.2.1:5080;lr>", "a".repeat(36));
+    let before = world.server("a").received.len();
+    let bye = request(&world, phone, "BYE", 2, ";tag=sa", &[forged]);
+    world.phone_sends(phone, bye);
+    world.run_for(SECOND);
+    assert_eq!(world.server("a").received.len(), before);
+    assert!(world.ladder.last().expect("an answer").ends_with("holdline→phone 0 403"), "{}", world.ladder.join("\n"));
+    for (n, preloaded) in ["<sip:10.0.0.1:5060;lr>", "<sip:10.0.0.1;lr>"].into_iter().enumerate() {
+        let message = request(&world, phone, "MESSAGE", 10 + n as u32, "", &[preloaded.to_owned()]);
+        world.phone_sends(phone, message);
+        world.run_for(SECOND);
+        assert_eq!(what(world.server("a").last()), "MESSAGE", "{preloaded}");
+        assert!(headers(world.server("a").last(), "Route").is_empty(), "{preloaded}");
+    }
+}
+
+#[test]
+fn trap_31_a_dialogs_dead_target_ends_a_subscription_with_481_and_a_re_invite_with_408() {
+    for (method, code) in [("SUBSCRIBE", "481"), ("INVITE", "408"), ("INFO", "504"), ("UPDATE", "504")] {
+        let (mut world, phone) = registered(Setup::default());
+        let routes = call(&mut world, phone, "a");
+        world.roll();
+        let refresh = request(&world, phone, method, 2, ";tag=sa", &routes);
+        world.phone_sends(phone, refresh);
+        world.run_for(5 * SECOND);
+        let answered = world.ladder.iter().rfind(|rung| rung.contains("holdline→phone 0")).expect("an answer");
+        assert!(answered.ends_with(code), "{method}: {answered}\n{}", world.ladder.join("\n"));
+        assert!(world.server("b").received.is_empty(), "{method} stays with the dialog's target");
+    }
+}
+
+#[test]
+fn an_invite_without_any_answer_is_tried_once_on_the_next_target_and_moves_nobody() {
+    let (mut world, phone) = registered(Setup::default());
+    world.server("a").manner = Manner::Silent;
+    let invite = request(&world, phone, "INVITE", 1, "", &[]);
+    world.phone_sends(phone, invite);
+    world.run_for(5 * SECOND);
+    let to_b = world.server("b").received.iter().filter(|(_, bytes)| what(bytes) == "INVITE").count();
+    assert!(to_b >= 1, "{}", world.ladder.join("\n"));
+    assert_eq!((world.active().as_str(), world.count()), ("a", 0));
+}
+
+#[test]
+fn trap_15_a_cancel_gets_its_own_200_and_follows_the_invite_after_a_provisional() {
+    let (mut world, phone) = registered(Setup::default());
+    world.server("a").manner = Manner::Silent;
+    let invite = request(&world, phone, "INVITE", 1, "", &[]);
+    world.phone_sends(phone, invite);
+    world.run_for(SECOND / 10);
+    let up = world.server("a").last().clone();
+    let addr = world.phones[phone].addr;
+    let cancel = format!(
+        "CANCEL sip:201@198.51.100.10:5060 SIP/2.0\r\nVia: SIP/2.0/UDP {addr};branch=z9hG4bKINVITE1;rport\r\nMax-Forwards: 70\r\n\
+         From: <sip:200@pbx.example.com>;tag=x\r\nTo: <sip:201@pbx.example.com>\r\nCall-ID: a-call\r\nCSeq: 1 CANCEL\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    world.phone_sends(phone, cancel.into());
+    world.run_for(SECOND / 10);
+    assert!(world.ladder.last().expect("a 200").ends_with("holdline→phone 0 200"), "{}", world.ladder.join("\n"));
+    assert_eq!(what(world.server("a").last()), "INVITE", "not before a provisional answer");
+    let ringing = world.server("a").answer(&up, 180, "");
+    world.server_sends("a", ringing);
+    world.run_for(SECOND / 10);
+    let cancelled = world.server("a").last().clone();
+    assert_eq!(what(&cancelled), "CANCEL", "{}", world.ladder.join("\n"));
+    assert_eq!(headers(&cancelled, "Via")[0], headers(&up, "Via")[0], "the INVITE's own branch");
+    let terminated = world.server("a").answer(&up, 487, "");
+    world.server_sends("a", terminated);
+    world.run_for(SECOND / 10);
+    assert!(world.ladder.iter().any(|rung| rung.ends_with("holdline→phone 0 487")), "{}", world.ladder.join("\n"));
+    assert!(world.ladder.iter().any(|rung| rung.ends_with("holdline→a ACK")), "hop by hop");
+}
+
+#[test]
+fn nothing_is_left_after_calls() {
+    let (mut world, phone) = registered(Setup::default());
+    let routes = call(&mut world, phone, "a");
+    world.server("a").manner = Manner::Normal;
+    let bye = request(&world, phone, "BYE", 2, ";tag=sa", &routes);
+    world.phone_sends(phone, bye);
+    world.run_for(240 * SECOND);
+    assert_eq!((world.core.contexts(), world.core.transactions()), (0, 0));
+}

@@ -1,0 +1,486 @@
+//! A network in virtual time: handsets, Holdline's core, and the targets of an SRV record. Chance comes from a seed.
+//!
+//! Every message that crosses is a rung of the ladder: `phone 0→holdline REGISTER`, `holdline→a 401` … Nothing sleeps: time
+//! jumps to the next thing that happens.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use holdline::flow::{Cause, ConnId, Flow, NetCommand, NetEvent, Side, SocketId, Transport};
+use holdline::metrics::Metrics;
+use holdline::proxy::{Action, Core, Event, Settings, Socket};
+use holdline::upstream::{self, LookupFailure, Persisted, Record, RecordSet, Rollover, Source, Upstream};
+
+use super::phone::Phone;
+use super::server::{Server, Turn};
+
+/// Where the phones' listener is.
+pub const LISTEN: &str = "10.0.0.1:5060";
+/// Where the upstream side is bound.
+pub const BOUND: &str = "192.0.2.1:5080";
+
+/// Something that will happen.
+#[derive(Debug)]
+pub enum Happening {
+    Core(NetEvent),
+    Phone(usize, Bytes),
+    PhoneTimer(usize),
+    Server(SocketAddr, ConnId, Bytes),
+    Lookup(Result<RecordSet, LookupFailure>),
+}
+
+/// The simulated network.
+pub struct World {
+    pub core: Core,
+    pub metrics: Arc<Metrics>,
+    pub now: Instant,
+    pub begun: Instant,
+    pub phones: Vec<Phone>,
+    pub servers: BTreeMap<SocketAddr, Server>,
+    pub ladder: Vec<String>,
+    /// What the next lookups find; the last one stays.
+    pub dns: Vec<Result<RecordSet, LookupFailure>>,
+    pub lookups: usize,
+    pub persisted: Option<Persisted>,
+    pub loss: f64,
+    pub duplication: f64,
+    pub latency: Duration,
+    transport: Transport,
+    conns: HashMap<ConnId, SocketAddr>,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    due: HashMap<u64, Happening>,
+    serial: u64,
+    chance: u64,
+}
+
+/// How a world begins.
+pub struct Setup {
+    pub proxy: Settings,
+    pub transport: Transport,
+    pub failures: u32,
+    pub min_handsets: u32,
+    pub targets: Vec<&'static str>,
+    pub restored: Option<Persisted>,
+    pub seed: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            proxy: Settings::default(),
+            transport: Transport::Udp,
+            failures: 3,
+            min_handsets: 1,
+            targets: vec!["a", "b"],
+            restored: None,
+            seed: 1,
+        }
+    }
+}
+
+/// The address of a target called `a`, `b` …
+pub fn address(name: &str) -> SocketAddr {
+    let last = name.as_bytes()[0] - b'a' + 10;
+    SocketAddr::new(IpAddr::from([198, 51, 100, last]), 5060)
+}
+
+/// The SRV label of a target.
+pub fn label(name: &str) -> String {
+    format!("{name}.pbx.example.com:5060")
+}
+
+/// A record set with these targets in order of priority.
+pub fn records(names: &[&str]) -> RecordSet {
+    let records = names.iter().enumerate().map(|(index, name)| Record {
+        priority: 10 * (index as u16 + 1),
+        weight: 100,
+        port: 5060,
+        host: format!("{name}.pbx.example.com"),
+        addresses: vec![address(name).ip()],
+    });
+    RecordSet::new(records.collect(), Duration::from_secs(300))
+}
+
+impl World {
+    /// A world whose DNS answers at once.
+    pub fn new(setup: Setup) -> World {
+        let dns = vec![Ok(records(&setup.targets))];
+        let mut world = World::begin(setup, dns);
+        world.run_for(Duration::from_millis(10));
+        world
+    }
+
+    /// A world whose lookups go unanswered until `dns` is filled.
+    pub fn without_dns(setup: Setup) -> World {
+        World::begin(setup, Vec::new())
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn begin(setup: Setup, dns: Vec<Result<RecordSet, LookupFailure>>) -> World {
+        let now = Instant::now();
+        let metrics = Metrics::new();
+        let source = Source::Srv { name: "_sip._udp.pbx.example.com".into() };
+        let mut settings = upstream::Settings::new(source, setup.transport);
+        settings.failures = setup.failures;
+        settings.min_handsets = setup.min_handsets;
+        let upstream = Upstream::new(settings, setup.restored, setup.seed, now);
+        let socket = |id, side, transport, local: &str| Socket {
+            id: SocketId(id),
+            side,
+            transport,
+            local: local.parse().expect("literal"),
+            advertise: None,
+        };
+        let sockets = vec![
+            socket(0, Side::Phone, Transport::Udp, LISTEN),
+            socket(1, Side::Phone, Transport::Tcp, LISTEN),
+            socket(2, Side::Upstream, setup.transport, BOUND),
+        ];
+        let core =
+            Core::new(setup.proxy, upstream, setup.transport, sockets, [7; 32], setup.seed, metrics.clone(), now);
+        let servers = setup.targets.iter().map(|name| (address(name), Server::new(name))).collect();
+        let mut world = World {
+            core,
+            metrics,
+            now,
+            begun: now,
+            phones: Vec::new(),
+            servers,
+            ladder: Vec::new(),
+            dns,
+            lookups: 0,
+            persisted: None,
+            loss: 0.0,
+            duplication: 0.0,
+            latency: Duration::from_millis(1),
+            transport: setup.transport,
+            conns: HashMap::new(),
+            queue: BinaryHeap::new(),
+            due: HashMap::new(),
+            serial: 0,
+            chance: setup.seed,
+        };
+        world.perform();
+        world
+    }
+
+    /// Seconds since the world began.
+    pub fn seconds(&self) -> f64 {
+        (self.now - self.begun).as_secs_f64()
+    }
+
+    /// A target's server.
+    pub fn server(&mut self, name: &str) -> &mut Server {
+        self.servers.get_mut(&address(name)).expect("a target of the setup")
+    }
+
+    /// How many connections Holdline has to a target.
+    pub fn connections(&self, name: &str) -> usize {
+        let addr = address(name);
+        self.conns.values().filter(|to| **to == addr).count()
+    }
+
+    /// The active target, `a`, `b` …; empty before there is one.
+    pub fn active(&self) -> String {
+        let label = self.core.upstream().active().map(|(target, _)| target.label.to_string()).unwrap_or_default();
+        label.split('.').next().unwrap_or_default().to_owned()
+    }
+
+    /// Consecutive failures counted.
+    pub fn count(&self) -> u32 {
+        self.core.upstream().consecutive_failures()
+    }
+
+    /// Adds a handset and gives its number. `203.0.113.x` are behind NAT, `10.…` are not.
+    pub fn phone(&mut self, transport: Transport) -> usize {
+        let index = self.phones.len();
+        let conn = (transport != Transport::Udp).then(|| ConnId(2 * index as u64 + 1));
+        let phone = Phone::new(index, transport, conn);
+        if let Some(conn) = conn {
+            let accepted = NetEvent::Accepted {
+                conn,
+                side: Side::Phone,
+                transport,
+                socket: SocketId(1),
+                local: LISTEN.parse().expect("literal"),
+                remote: phone.addr,
+            };
+            self.core.handle(Event::Net(accepted), self.now);
+        }
+        self.phones.push(phone);
+        self.perform();
+        index
+    }
+
+    /// The handset sends a REGISTER now.
+    pub fn register(&mut self, phone: usize) {
+        let bytes = self.phones[phone].begin_register(self.now);
+        self.phone_sends(phone, bytes);
+        self.arm_phone(phone);
+    }
+
+    /// The handset sends these bytes now.
+    pub fn phone_sends(&mut self, phone: usize, bytes: Bytes) {
+        let from = &self.phones[phone];
+        let flow = from.flow();
+        self.rung(&format!("phone {phone}→holdline {}", what(&bytes)));
+        self.cross(is_reliable(&self.phones[phone]), Happening::Core(NetEvent::Received { flow, bytes }));
+    }
+
+    /// A target sends these bytes on the newest connection Holdline has to it.
+    pub fn server_sends(&mut self, name: &str, bytes: Bytes) {
+        let addr = address(name);
+        let conn = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).max_by_key(|conn| conn.0);
+        let conn = conn.expect("Holdline is connected to it");
+        self.answer_from(addr, conn, bytes, Duration::ZERO);
+    }
+
+    /// Lets time pass up to a moment, doing everything due on the way.
+    pub fn run_until(&mut self, end: Instant) {
+        loop {
+            let next = self.queue.peek().map(|Reverse((at, _))| *at);
+            let timeout = self.core.poll_timeout();
+            let wake = next.map_or(timeout, |at| at.min(timeout));
+            if wake > end {
+                break;
+            }
+            self.now = self.now.max(wake);
+            if let Some(at) = next
+                && at <= self.now
+                && let Some(Reverse((_, serial))) = self.queue.pop()
+                && let Some(happening) = self.due.remove(&serial)
+            {
+                self.happen(happening);
+            }
+            if self.core.poll_timeout() <= self.now {
+                self.core.handle_timeout(self.now);
+            }
+            self.perform();
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(self.now + time);
+    }
+
+    /// Lets time pass until `done`, at most so long. Panics with the ladder if it never is.
+    pub fn run_to(&mut self, limit: Duration, what: &str, done: impl Fn(&World) -> bool) {
+        let end = self.now + limit;
+        while !done(self) {
+            let next = self.queue.peek().map(|Reverse((at, _))| *at);
+            let wake = next.map_or(self.core.poll_timeout(), |at| at.min(self.core.poll_timeout()));
+            assert!(wake <= end, "not within {limit:?}: {what}\n{}", self.ladder.join("\n"));
+            self.run_until(wake);
+        }
+    }
+
+    /// The operator moves to the next target.
+    pub fn roll(&mut self) -> Rollover {
+        let rolled = self.core.roll(None, self.now).expect("a next target");
+        self.perform();
+        rolled
+    }
+
+    /// A server closes every connection Holdline has to it (a reset), at once.
+    pub fn reset(&mut self, name: &str) {
+        let addr = address(name);
+        let conns: Vec<ConnId> = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            self.conns.remove(&conn);
+            self.core.handle(Event::Net(NetEvent::Closed { conn, cause: Cause::Reset }), self.now);
+        }
+        self.perform();
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Core(event) => self.core.handle(Event::Net(event), self.now),
+            Happening::Lookup(result) => self.core.handle(Event::Lookup(result), self.now),
+            Happening::Phone(index, bytes) => {
+                if let Some(reply) = self.phones[index].receive(&bytes, self.now) {
+                    self.phone_sends(index, reply);
+                }
+                self.arm_phone(index);
+            }
+            Happening::PhoneTimer(index) => {
+                if let Some(bytes) = self.phones[index].timeout(self.now) {
+                    self.phone_sends(index, bytes);
+                }
+                self.arm_phone(index);
+            }
+            Happening::Server(addr, conn, bytes) => self.serve(addr, conn, &bytes),
+        }
+    }
+
+    fn serve(&mut self, addr: SocketAddr, conn: ConnId, bytes: &Bytes) {
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(&addr) else { return };
+        match server.receive(bytes, now) {
+            Turn::Nothing => {}
+            Turn::Answers(answers) => {
+                for (delay, answer) in answers {
+                    self.answer_from(addr, conn, answer, delay);
+                }
+            }
+            Turn::Refuse => {
+                let refused = NetEvent::SendFailed { flow: Flow::Conn(conn), cause: Cause::Refused };
+                self.cross(true, Happening::Core(refused));
+            }
+            Turn::Reset => {
+                self.conns.remove(&conn);
+                self.cross(true, Happening::Core(NetEvent::Closed { conn, cause: Cause::Reset }));
+            }
+        }
+    }
+
+    fn answer_from(&mut self, addr: SocketAddr, conn: ConnId, bytes: Bytes, delay: Duration) {
+        let name = self.servers[&addr].name.clone();
+        self.rung(&format!("{name}→holdline {}", what(&bytes)));
+        let event = Happening::Core(NetEvent::Received { flow: Flow::Conn(conn), bytes });
+        let reliable = self.transport != Transport::Udp;
+        self.cross_after(delay, reliable, event);
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            match action {
+                Action::Lookup => {
+                    self.lookups += 1;
+                    let result = if self.dns.len() > 1 { Some(self.dns.remove(0)) } else { self.dns.first().cloned() };
+                    let result = result.unwrap_or(Err(LookupFailure::Timeout));
+                    self.cross(true, Happening::Lookup(result));
+                }
+                Action::Persist(state) => self.persisted = Some(state),
+                Action::Net(command) => self.command(command),
+            }
+        }
+    }
+
+    fn command(&mut self, command: NetCommand) {
+        match command {
+            NetCommand::Open { conn, hop } => {
+                let failure = self.servers.get(&hop.addr).and_then(|server| server.refuses_open(hop.transport));
+                let event = match failure {
+                    Some((cause, _)) => NetEvent::OpenFailed { conn, cause, detail: "simulated".into() },
+                    None => {
+                        self.conns.insert(conn, hop.addr);
+                        NetEvent::Opened { conn, local: BOUND.parse().expect("literal") }
+                    }
+                };
+                let after = failure.map_or(Duration::ZERO, |(_, after)| after);
+                self.cross_after(after, true, Happening::Core(event));
+            }
+            NetCommand::Close { conn } => {
+                self.conns.remove(&conn);
+            }
+            NetCommand::Send { flow, bytes } => self.send(flow, bytes),
+        }
+    }
+
+    fn send(&mut self, flow: Flow, bytes: Bytes) {
+        if bytes.iter().all(|b| matches!(b, b'\r' | b'\n')) {
+            return;
+        }
+        if let Flow::Conn(conn) = flow
+            && let Some(addr) = self.conns.get(&conn).copied()
+        {
+            let name = self.servers[&addr].name.clone();
+            self.rung(&format!("holdline→{name} {}", what(&bytes)));
+            let reliable = self.transport != Transport::Udp;
+            self.cross(reliable, Happening::Server(addr, conn, bytes));
+            return;
+        }
+        let Some(index) = self.phones.iter().position(|phone| phone.is_at(flow)) else { return };
+        self.rung(&format!("holdline→phone {index} {}", what(&bytes)));
+        self.cross(is_reliable(&self.phones[index]), Happening::Phone(index, bytes));
+    }
+
+    fn arm_phone(&mut self, index: usize) {
+        if let Some(at) = self.phones[index].poll_timeout() {
+            let delay = at.saturating_duration_since(self.now);
+            self.enqueue(delay, Happening::PhoneTimer(index));
+        }
+    }
+
+    fn cross(&mut self, reliable: bool, happening: Happening) {
+        self.cross_after(Duration::ZERO, reliable, happening);
+    }
+
+    /// Over the wire: lost or doubled by chance where the transport allows it.
+    fn cross_after(&mut self, delay: Duration, reliable: bool, happening: Happening) {
+        if !reliable && self.draw() < self.loss {
+            self.rung("   ✗ lost");
+            return;
+        }
+        if !reliable && self.draw() < self.duplication {
+            let twin = match &happening {
+                Happening::Core(event) => Some(Happening::Core(event.clone())),
+                Happening::Phone(index, bytes) => Some(Happening::Phone(*index, bytes.clone())),
+                Happening::Server(addr, conn, bytes) => Some(Happening::Server(*addr, *conn, bytes.clone())),
+                Happening::PhoneTimer(_) | Happening::Lookup(_) => None,
+            };
+            if let Some(twin) = twin {
+                let later = Duration::from_millis((self.draw() * 300.0) as u64);
+                self.enqueue(self.latency + delay + later, twin);
+            }
+        }
+        self.enqueue(self.latency + delay, happening);
+    }
+
+    fn enqueue(&mut self, delay: Duration, happening: Happening) {
+        self.serial += 1;
+        self.queue.push(Reverse((self.now + delay, self.serial)));
+        self.due.insert(self.serial, happening);
+    }
+
+    fn rung(&mut self, text: &str) {
+        self.ladder.push(format!("{:9.3} {text}", self.seconds()));
+    }
+
+    /// Evenly between 0 and 1, from the seed (splitmix64).
+    fn draw(&mut self) -> f64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.chance;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn is_reliable(phone: &Phone) -> bool {
+    phone.transport != Transport::Udp
+}
+
+/// Method or status of a message, for the ladder.
+pub fn what(bytes: &[u8]) -> String {
+    let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split(' ');
+    let first = words.next().unwrap_or_default();
+    if first == "SIP/2.0" { words.next().unwrap_or_default().to_owned() } else { first.to_owned() }
+}
+
+/// The value of the first header with this name (as written), without the name.
+pub fn header(bytes: &[u8], name: &str) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let prefix = format!("{}:", name.to_ascii_lowercase());
+    text.split("\r\n")
+        .find(|line| line.to_ascii_lowercase().starts_with(&prefix))
+        .map(|line| line[prefix.len()..].trim().to_owned())
+}
+
+/// Every value of a header, top first.
+pub fn headers(bytes: &[u8], name: &str) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let prefix = format!("{}:", name.to_ascii_lowercase());
+    text.split("\r\n")
+        .filter(|line| line.to_ascii_lowercase().starts_with(&prefix))
+        .map(|line| line[prefix.len()..].trim().to_owned())
+        .collect()
+}

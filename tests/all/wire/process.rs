@@ -1,0 +1,225 @@
+//! The real process between a phone's socket and an upstream's, both in the test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longer than anything takes; a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A Holdline of its own, killed when the test ends.
+pub struct Holdline {
+    child: Child,
+    /// Where phones send to.
+    pub udp: SocketAddr,
+    pub tcp: SocketAddr,
+    /// The upstream side's socket.
+    pub upstream: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Holdline {
+    /// Starts it before an outbound proxy.
+    pub fn start(proxy: SocketAddr, transport: &str) -> Holdline {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_holdline"))
+            .args(["run", &format!("--outbound-proxy={proxy}"), &format!("--transport={transport}")])
+            .args(["--listen=udp:127.0.0.1:0,tcp:127.0.0.1:0", "--upstream-bind=127.0.0.1:0"])
+            .args(["--admin=127.0.0.1:0", "--log-format=json"])
+            .env_clear()
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut bound = Vec::new();
+        let admin = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).expect("its log") > 0, "ended at once: {bound:?}");
+            let line: Value = serde_json::from_str(&line).expect("JSON");
+            let address = || line["address"].as_str().expect("an address").parse().expect("an address");
+            match line["message"].as_str() {
+                Some("listening") => bound.push((line["side"].clone(), line["transport"].clone(), address())),
+                Some(text) if text.starts_with("admin: ") => break address(),
+                _ => {}
+            }
+        };
+        // Nobody reads the log any more; a full pipe would stop the process.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let find = |side: &str, transport: &str| bound.iter().find(|b| b.0 == side && b.1 == transport).map(|b| b.2);
+        Holdline {
+            udp: find("phone", "udp").expect("a UDP listener"),
+            tcp: find("phone", "tcp").expect("a TCP listener"),
+            upstream: find("upstream", transport).expect("an upstream socket"),
+            admin,
+            child,
+        }
+    }
+
+    /// The value of a metric, by its whole name with labels.
+    pub fn metric(&self, series: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.admin).expect("the admin listener");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("metrics");
+        let value = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {series}")).trim().parse().expect("a number")
+    }
+
+    /// How many messages one side dropped for a reason.
+    pub fn dropped(&self, side: &str, reason: &str) -> u64 {
+        self.metric(&format!("holdline_messages_dropped_total{{reason=\"{reason}\",side=\"{side}\"}}"))
+    }
+
+    /// Waits until a counter is there.
+    #[track_caller]
+    #[allow(clippy::disallowed_methods)]
+    pub fn until(&self, what: &str, done: impl Fn(&Holdline) -> bool) {
+        let begun = Instant::now();
+        while !done(self) {
+            assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        }
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().expect("kill").success());
+    }
+
+    /// True while the process runs.
+    pub fn lives(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Holdline {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One end of a conversation in SIP, on a datagram socket or on a stream.
+pub enum Line {
+    /// Datagrams to and from anybody; sends to the last it heard from, at first to this address.
+    Udp(UdpSocket, SocketAddr),
+    Tcp(TcpStream, Vec<u8>),
+}
+
+impl Line {
+    /// A phone's end.
+    pub fn to(address: SocketAddr, transport: &str) -> Line {
+        if transport == "udp" {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            return Line::Udp(socket, address);
+        }
+        let stream = TcpStream::connect(address).expect("the listener");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Line::Tcp(stream, Vec::new())
+    }
+
+    /// Our own address, which the other side sees.
+    pub fn local(&self) -> SocketAddr {
+        match self {
+            Line::Udp(socket, _) => socket.local_addr().expect("bound"),
+            Line::Tcp(stream, _) => stream.local_addr().expect("connected"),
+        }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        match self {
+            Line::Udp(socket, to) => {
+                socket.send_to(bytes, *to).expect("sent");
+            }
+            Line::Tcp(stream, _) => stream.write_all(bytes).expect("sent"),
+        }
+    }
+
+    /// No more will be sent; what comes can still be read.
+    pub fn finish(&mut self) {
+        if let Line::Tcp(stream, _) = self {
+            stream.shutdown(std::net::Shutdown::Write).expect("shut");
+        }
+    }
+
+    /// The next message; keep-alives are passed over. `None` at the end of a stream.
+    #[track_caller]
+    pub fn next(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Line::Udp(socket, from) => loop {
+                let mut buffer = vec![0; 65_535];
+                let (length, source) = socket.recv_from(&mut buffer).expect("a datagram in time");
+                buffer.truncate(length);
+                *from = source;
+                if buffer.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                    return Some(buffer);
+                }
+            },
+            Line::Tcp(stream, buffer) => loop {
+                let skip = buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                buffer.drain(..skip);
+                if let Some(length) = framed(buffer) {
+                    return Some(buffer.drain(..length).collect());
+                }
+                let mut more = [0; 4096];
+                match stream.read(&mut more) {
+                    Ok(0) => return None,
+                    Ok(length) => buffer.extend_from_slice(&more[..length]),
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                    Err(error) => panic!("nothing in time: {error}; so far {}", String::from_utf8_lossy(buffer)),
+                }
+            },
+        }
+    }
+}
+
+/// The length of the message at the front of a stream, once it is whole. No header of what the test sends or gets is so
+/// odd that this would not find its Content-Length.
+fn framed(buffer: &[u8]) -> Option<usize> {
+    let head = buffer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let pieces = crate::message_mutations::Pieces::of(buffer);
+    let line = pieces.headers.iter().find(|line| crate::message_mutations::name_of(line) == "content-length")?;
+    let text = String::from_utf8_lossy(line).into_owned();
+    let length: usize = text.split_once(':')?.1.trim().parse().ok()?;
+    (buffer.len() >= head + length).then_some(head + length)
+}
+
+/// The upstream: bound before Holdline starts, so that it can be told where.
+pub enum Sink {
+    Udp(UdpSocket),
+    Tcp(TcpListener),
+}
+
+impl Sink {
+    pub fn bind(transport: &str) -> (Sink, SocketAddr) {
+        if transport == "udp" {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            let address = socket.local_addr().expect("bound");
+            return (Sink::Udp(socket), address);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        (Sink::Tcp(listener), address)
+    }
+
+    /// The line to Holdline, once it has connected.
+    pub fn line(self, holdline: SocketAddr) -> Line {
+        match self {
+            Sink::Udp(socket) => {
+                socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+                Line::Udp(socket, holdline)
+            }
+            Sink::Tcp(listener) => {
+                let (stream, _) = listener.accept().expect("Holdline connects");
+                stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+                Line::Tcp(stream, Vec::new())
+            }
+        }
+    }
+}
