@@ -90,17 +90,17 @@ impl Core {
         Some(self.key.route_mark(&id, target))
     }
 
-    /// The mark for a dialog that upstream begins with a handset: the target it came from, else the active one.
+    /// The mark for a dialog that upstream begins with a handset: the target it came from (also one that DNS no longer
+    /// names), else the active one.
     pub(super) fn mark_down(&self, id: &BindingId, arrival: &Arrival) -> Option<RouteMark> {
         let hop = match arrival.flow {
             Flow::Conn(conn) => self.conns.get(conn).and_then(|conn| conn.hop.as_ref()),
             Flow::Udp { .. } => None,
         };
-        let ip = arrival.source.ip().to_canonical();
-        let named = hop
-            .and_then(|hop| self.upstream.targets().iter().find(|t| t.host == hop.target && t.port == hop.addr.port()));
-        let known = named.or_else(|| self.upstream.targets().iter().find(|t| t.addresses.contains(&ip)));
-        let target = known.or_else(|| self.upstream.active().map(|(target, _)| target))?;
+        let target = hop
+            .and_then(|hop| self.upstream.target_named(&hop.target, hop.addr.port()))
+            .or_else(|| self.upstream.target_at(arrival.source))
+            .or_else(|| self.upstream.active().map(|(target, _)| target))?;
         Some(self.key.route_mark(id, target.number()))
     }
 

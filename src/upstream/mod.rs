@@ -31,7 +31,7 @@ pub mod snapshot;
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -339,6 +339,19 @@ impl Upstream {
     /// The target with this [`Target::number`], also one of an earlier set.
     pub fn target_numbered(&self, number: u32) -> Option<&Target> {
         self.targets.iter().chain(self.past.iter().rev()).find(|t| t.number() == number)
+    }
+
+    /// The target that sends from this address: best one with this port too, and rather one of the current set than one of an
+    /// earlier set.
+    pub fn target_at(&self, source: SocketAddr) -> Option<&Target> {
+        let ip = source.ip().to_canonical();
+        let there = || self.targets.iter().chain(self.past.iter().rev()).filter(|t| t.addresses.contains(&ip));
+        there().find(|t| t.port == source.port()).or_else(|| there().next())
+    }
+
+    /// The target that a connection was opened to, also one of an earlier set.
+    pub fn target_named(&self, host: &str, port: u16) -> Option<&Target> {
+        self.targets.iter().chain(self.past.iter().rev()).find(|t| &*t.host == host && t.port == port)
     }
 
     /// The target after the one with this label, the first one after the last; the same one if there is no other. For a label

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use holdline::flow::Transport;
 
 use super::server::Manner;
-use super::world::{Setup, World, header, headers, what};
+use super::world::{Setup, World, header, headers, records, what};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -229,4 +229,28 @@ fn nothing_is_left_after_calls() {
     world.phone_sends(phone, bye);
     world.run_for(240 * SECOND);
     assert_eq!((world.core.contexts(), world.core.transactions()), (0, 0));
+}
+
+#[test]
+fn trap_30_a_call_from_a_target_that_dns_no_longer_names_is_ended_there() {
+    let (mut world, phone) = registered(Setup::default());
+    let contact = header(world.server("a").last(), "Contact").expect("a Contact");
+    let uri = contact.split(['<', '>']).nth(1).expect("in brackets").to_owned();
+    world.dns = vec![Ok(records(&["b"]))];
+    world.run_to(700 * SECOND, "a is gone", |world| world.active() == "b");
+    let invite = format!(
+        "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKlate\r\nMax-Forwards: 70\r\n\
+         From: <sip:201@pbx.example.com>;tag=sa\r\nTo: <sip:200@pbx.example.com>\r\nCall-ID: a-call\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:201@198.51.100.10:5060>\r\nContent-Length: 0\r\n\r\n"
+    );
+    world.server_sends("a", invite.into());
+    world.run_for(SECOND / 10);
+    let arrived = world.phones[phone].received.last().expect("it arrived").clone();
+    assert_eq!(what(&arrived), "INVITE", "{}", world.ladder.join("\n"));
+    let before = world.server("b").received.len();
+    let bye = request(&world, phone, "BYE", 2, ";tag=sa", &record_routes(&arrived));
+    world.phone_sends(phone, bye);
+    world.run_for(SECOND / 10);
+    assert_eq!(what(world.server("a").last()), "BYE", "{}", world.ladder.join("\n"));
+    assert_eq!(world.server("b").received.len(), before);
 }
