@@ -5,6 +5,7 @@ mod boot;
 mod config;
 mod demo;
 mod dns;
+mod docs;
 mod loopback;
 mod message_mutations;
 mod message_properties;
