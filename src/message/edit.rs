@@ -111,6 +111,18 @@ impl<'m> Edit<'m> {
         self.splice(Span { start: at, end: at }, &[name.as_bytes(), b": ", value, b"\r\n"]);
     }
 
+    /// A new header line that becomes the topmost of its name: above the first one (which some proxies put above the Vias),
+    /// without any, below the last Via. For lists whose order is the way: Record-Route (RFC 3261 §16.6 item 4), Path.
+    pub fn add_on_top(&mut self, name: Name, value: &[u8]) {
+        match self.message.first(name) {
+            Some(header) => {
+                let at = header.line.start;
+                self.splice(Span { start: at, end: at }, &[name.as_str().as_bytes(), b": ", value, b"\r\n"]);
+            }
+            None => self.add_after_vias(name.as_str(), value),
+        }
+    }
+
     /// A new header line before the blank line.
     pub fn add_last(&mut self, name: &str, value: &[u8]) {
         let at = self.message.header_end();
@@ -336,6 +348,20 @@ mod tests {
                 e.pop_via();
             }),
             "Via: y\r\nA: 1\r\nB: 2\r\n"
+        );
+    }
+
+    #[test]
+    fn a_line_on_top_of_its_own_kind() {
+        let add = |headers: &str| line(headers, |_, e| e.add_on_top(Name::RecordRoute, b"<n>"));
+        assert_eq!(add("v: x\r\nA: b\r\n"), "v: x\r\nRecord-Route: <n>\r\nA: b\r\n");
+        assert_eq!(
+            add("record-route: <a>,<b>\r\nv: x\r\nRecord-Route: <c>\r\n"),
+            "Record-Route: <n>\r\nrecord-route: <a>,<b>\r\nv: x\r\nRecord-Route: <c>\r\n"
+        );
+        assert_eq!(
+            add("v: x\r\nA: b\r\nRecord-Route: <c>\r\n"),
+            "v: x\r\nA: b\r\nRecord-Route: <n>\r\nRecord-Route: <c>\r\n"
         );
     }
 

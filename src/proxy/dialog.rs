@@ -168,7 +168,7 @@ impl Core {
             Side::Upstream => (&facing_phone, &facing_upstream),
         };
         let line = [top.as_slice(), b",", below.as_slice()].concat();
-        edit.add_after_vias("Record-Route", &line);
+        edit.add_on_top(Name::RecordRoute, &line);
     }
 
     /// Takes our own Routes off the top of a request of upstream.

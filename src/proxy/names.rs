@@ -77,7 +77,8 @@ impl Names {
 
     /// Takes our own Routes off the top of a phone's request: those with a user part that `key` made, and those that name us
     /// (phones preload `Route: <sip:holdline;lr>`). If none was, a lone foreign one on a request outside a dialog goes, too:
-    /// the next hop is the active target all the same. Routes below stay.
+    /// the next hop is the active target all the same. Routes below stay, and below our mark they stay even if they are
+    /// ours: a call between two handsets passes here twice, and those lead back from upstream to the other handset.
     pub fn pop_routes(&self, msg: &Message, edit: &mut Edit<'_>, key: &Key, local: Option<SocketAddr>) -> Popped {
         let buf: &[u8] = msg.bytes();
         let mut popped = Popped::default();
@@ -85,6 +86,11 @@ impl Names {
         while let Some(route) = routes.peek() {
             match self.whose_route(buf, route, key, local) {
                 WhoseRoute::Ours => edit.cut(route),
+                WhoseRoute::Marked => {
+                    edit.cut(route);
+                    popped.ours += 1;
+                    return popped;
+                }
                 WhoseRoute::Forged => {
                     popped.forged = true;
                     return popped;
@@ -153,7 +159,10 @@ impl Names {
         let uri = NameAddr::parse(buf, route.span).and_then(|addr| Uri::parse(buf, addr.uri));
         let Some(uri) = uri else { return WhoseRoute::Foreign };
         let user = uri.user_part(buf).unwrap_or_default();
-        if key.verify_route_mark(user).is_some() || key.verify(user).is_some() {
+        if key.verify_route_mark(user).is_some() {
+            return WhoseRoute::Marked;
+        }
+        if key.verify(user).is_some() {
             return WhoseRoute::Ours;
         }
         // Our upstream-facing Record-Route comes back from phones, too.
@@ -167,6 +176,8 @@ impl Names {
 }
 
 enum WhoseRoute {
+    /// The dialog's mark: the last of this pass.
+    Marked,
     Ours,
     Forged,
     Foreign,

@@ -57,7 +57,7 @@ pub fn rewrite_register(
         return Err(Refusal::TooManyContacts);
     }
     if let Some(first) = upward.bound.first().filter(|_| path) {
-        edit.add_after_vias("Path", &path_value(&first.id, advertised));
+        edit.add_on_top(Name::Path, &path_value(&first.id, advertised));
         upward.path = true;
     }
     edit.remove_option(Name::Supported, b"outbound");

@@ -137,8 +137,17 @@ fn trap_25_our_marks_are_popped_under_any_name_and_forged_ones_told() {
     let id = key.binding_id(&parts);
     let mark = key.route_mark(&id, 7);
     let (whole, routes) =
-        popped(&format!("Route: <sip:{mark}@nat.example:1;lr>, <sip:{id}@h;lr;ob>, <sip:edge;lr>\r\n"));
+        popped(&format!("Route: <sip:{id}@h;lr;ob>, <sip:{mark}@nat.example:1;lr>, <sip:edge;lr>\r\n"));
     assert_eq!((whole.ours, routes.as_str()), (2, "Route: <sip:edge;lr>"));
+    // The other handset's, where upstream records no route between them.
+    let (first, back) = popped(&format!(
+        "Route: <sip:192.168.1.5;lr>,<sip:{mark}@203.0.113.5;lr>,<sip:{mark}@203.0.113.5;lr>,<sip:192.168.1.5;lr>\r\n"
+    ));
+    assert_eq!(
+        (first.ours, back),
+        (2, format!("Route: <sip:{mark}@203.0.113.5;lr>,<sip:192.168.1.5;lr>")),
+        "they lead back to it"
+    );
     let forged = mark.as_str().replace('a', "b");
     let forged = if forged == mark.as_str() { format!("r{}", "a".repeat(36)) } else { forged };
     assert!(popped(&format!("Route: <sip:{forged}@192.168.1.5;lr>\r\n")).0.forged);

@@ -143,6 +143,27 @@ fn a_call_of_the_pbx_carries_our_record_routes_and_its_answers_come_back() {
     assert!(codes.ends_with(&["100".to_owned(), "200".to_owned()]), "{codes:?}");
 }
 
+/// Kamailio records its route above the Vias. The order of the lines is the way all the same (RFC 3261 §16.6 item 4): with ours
+/// below, requests of the PBX inside the dialog would pass us by.
+#[test]
+fn our_record_routes_are_on_top_of_one_that_stands_above_the_vias() {
+    let (mut world, phone) = registered(Setup::default());
+    let contact = header(world.server("a").last(), "Contact").expect("a Contact");
+    let uri = contact.split(['<', '>']).nth(1).expect("in brackets").to_owned();
+    let invite = format!(
+        "INVITE {uri} SIP/2.0\r\nRecord-Route: <sip:198.51.100.10;lr>\r\n\
+         Via: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKcall\r\nMax-Forwards: 70\r\n\
+         From: <sip:201@pbx.example.com>;tag=1\r\nTo: <sip:200@pbx.example.com>\r\nCall-ID: inbound\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:201@203.0.113.99>\r\nContent-Length: 0\r\n\r\n"
+    );
+    world.server_sends("a", invite.into());
+    world.run_for(SECOND);
+    let arrived = world.phones[phone].received.first().expect("it arrived").clone();
+    let routes = record_routes(&arrived);
+    assert_eq!((routes.len(), routes[0].as_str()), (3, "<sip:10.0.0.1:5060;lr>"), "{routes:?}");
+    assert_eq!(routes[2], "<sip:198.51.100.10;lr>");
+}
+
 #[test]
 fn a_forged_route_is_refused_and_a_preloaded_one_is_not() {
     let (mut world, phone) = registered(Setup::default());
