@@ -14,6 +14,8 @@ packages=(
     kamailio-extra-modules  # its JSON-RPC over a socket
     kamailio-tls-modules    # its TLS
     baresip                 # a real handset
+    linphone-cli            # another one (linphonec)
+    tshark                  # reads a call's capture
 )
 services=(kamailio)
 

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "real peers live in real time")]
 
 mod baresip;
+mod calls;
 mod direct;
 mod holdline;
 mod kamailio;

@@ -1,33 +1,95 @@
-//! baresip as a real handset, without sound.
+//! baresip as a real handset, without a sound card: it plays a file into its calls.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tokio::io::AsyncReadExt;
+use holdline::flow::Transport;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::JoinSet;
 
 use super::process::Process;
+use super::tls::Authority;
 use super::{DOMAIN, file, free_port, until};
 
-/// A running handset, user 200.
+/// A running handset.
 pub struct Baresip {
     process: Process,
-    events: Arc<Mutex<Vec<String>>>,
+    user: String,
+    control: OwnedWriteHalf,
+    heard: Arc<Mutex<Heard>>,
     _reader: JoinSet<()>,
 }
 
+/// What its control port has said.
+#[derive(Default)]
+struct Heard {
+    events: Vec<Event>,
+    answers: Vec<Value>,
+}
+
+/// One event of the handset.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// `REGISTER_OK`, `CALL_ESTABLISHED` …
+    pub kind: String,
+    /// What goes with it: why a call was closed, for instance.
+    pub parameter: String,
+}
+
+/// A call's media, by the handset's own report.
+#[derive(Debug, Clone)]
+pub struct Media {
+    /// RTP packets sent.
+    pub sent: u64,
+    /// RTP packets received from the peer.
+    pub received: u64,
+    /// Where those came from.
+    pub from: Option<SocketAddr>,
+    /// Its own RTP address's port.
+    pub port: u16,
+    /// `sendrecv`, `recvonly` …
+    pub direction: String,
+}
+
 impl Baresip {
-    /// Starts one whose outbound proxy is `proxy`, over UDP.
+    /// Starts user 200, whose outbound proxy is `proxy`, over UDP.
     pub async fn start(proxy: SocketAddr) -> Baresip {
+        Self::start_as("200", proxy, Transport::Udp, None).await
+    }
+
+    /// Starts a handset of `user`; over TLS it trusts `authority` and nobody else.
+    pub async fn start_as(
+        user: &str,
+        proxy: SocketAddr,
+        transport: Transport,
+        authority: Option<&Authority>,
+    ) -> Baresip {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let control = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let common = fs::read_to_string(file("baresip.conf")).expect("baresip.conf");
-        let config = format!("{common}sip_listen 127.0.0.1:{}\nctrl_tcp_listen {control}\n", free_port());
+        let music = folder.path().join("music.wav");
+        fs::write(&music, sound()).expect("a sound file");
+        let rtp = free_port();
+        let mut config = format!(
+            "{common}sip_listen 127.0.0.1:{}\nctrl_tcp_listen {control}\naudio_source aufile,{}\nrtp_ports {rtp}-{}\n",
+            free_port(),
+            music.display(),
+            rtp + 1
+        );
+        if let Some(authority) = authority {
+            config.push_str("sip_cafile ");
+            config.push_str(&authority.file().display().to_string());
+            config.push('\n');
+        }
         // A minute is asked for; how long it is granted is the registrar's choice.
-        let account = format!("<sip:200@{DOMAIN}>;auth_pass=secret;outbound=\"sip:{proxy};transport=udp\";regint=60\n");
+        let account = format!(
+            "<sip:{user}@{DOMAIN}>;auth_pass=secret;outbound=\"sip:{proxy};transport={transport}\";regint=60\n"
+        );
         for (name, text) in [("config", config.as_str()), ("accounts", account.as_str()), ("contacts", "")] {
             fs::write(folder.path().join(name), text).expect("baresip's file");
         }
@@ -38,40 +100,143 @@ impl Baresip {
             TcpStream::connect(control).await.ok()
         })
         .await;
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let mut reader = JoinSet::new();
-        reader.spawn(read_events(stream, Arc::clone(&events)));
-        Baresip { process, events, _reader: reader }
+        let (reader, control) = stream.into_split();
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let mut task = JoinSet::new();
+        task.spawn(listen(reader, Arc::clone(&heard)));
+        Baresip { process, user: user.to_owned(), control, heard, _reader: task }
     }
 
-    /// Its registration events so far: `REGISTER_OK`, `REGISTER_FAIL` …
-    pub fn events(&self) -> Vec<String> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Its events so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).events.clone()
+    }
+
+    /// How often an event has happened.
+    pub fn count(&self, kind: &str) -> usize {
+        self.events().iter().filter(|event| event.kind == kind).count()
+    }
+
+    /// Waits until an event has happened `times` times since the start, and returns the last's parameter. No registration and
+    /// no transfer may have failed meanwhile.
+    pub async fn happened(&mut self, kind: &str, times: usize) -> String {
+        until(&format!("{}: {kind} the {times}. time", self.user), async || {
+            assert!(self.process.ended().is_none(), "baresip ended: {}", self.process.output());
+            let events = self.events();
+            assert!(!events.iter().any(|event| event.kind.ends_with("_FAIL")), "baresip saw a failure: {events:?}");
+            let mut matching = events.into_iter().filter(|event| event.kind == kind);
+            matching.nth(times - 1).map(|event| event.parameter)
+        })
+        .await
     }
 
     /// Waits until it has been registered `times` times since the start, none of its tries having failed.
     pub async fn registered(&mut self, times: usize) {
-        until(&format!("baresip registered {times} times"), async || {
-            assert!(self.process.ended().is_none(), "baresip ended: {}", self.process.output());
-            let events = self.events();
-            assert!(!events.iter().any(|event| event == "REGISTER_FAIL"), "baresip saw a failure: {events:?}");
-            (events.iter().filter(|event| *event == "REGISTER_OK").count() >= times).then_some(())
+        self.happened("REGISTER_OK", times).await;
+    }
+
+    /// Waits until it says that it is registered, whether or not that was before its control port was connected to.
+    pub async fn is_registered(&mut self) {
+        let deadline = Instant::now() + super::BOUND;
+        loop {
+            let report = self.command("reginfo", "").await;
+            if report.contains(&format!("sip:{}@{DOMAIN} ", self.user)) && report.contains("OK") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} is not registered: {report}", self.user);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Calls a user of the domain.
+    pub async fn dial(&mut self, user: &str) {
+        self.command("dial", &format!("sip:{user}@{DOMAIN}")).await;
+    }
+
+    /// Gives one of its long commands (`accept`, `hold`, `resume`, `hangup` …) and returns what it says to that.
+    pub async fn command(&mut self, command: &str, parameters: &str) -> String {
+        let token = format!("{command}-{}", self.heard.lock().unwrap_or_else(PoisonError::into_inner).answers.len());
+        let text = json!({"command": command, "params": parameters, "token": token}).to_string();
+        let netstring = format!("{}:{text},", text.len());
+        self.control.write_all(netstring.as_bytes()).await.expect("baresip's control port takes a command");
+        until(&format!("{}'s answer to {command}", self.user), async || {
+            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = heard.answers.iter().find(|answer| answer["token"] == token.as_str())?;
+            assert_eq!(answer["ok"], true, "{command}: {answer}");
+            Some(answer["data"].as_str().unwrap_or_default().to_owned())
         })
-        .await;
+        .await
+    }
+
+    /// The current call's media.
+    pub async fn media(&mut self) -> Media {
+        let report = self.command("audio_debug", "").await;
+        let number = |key: &str| after(&report, key).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let local = after(&report, "local: 0.0.0.0:").or_else(|| after(&report, "local: 127.0.0.1:"));
+        Media {
+            sent: number("TX: packets="),
+            received: number("rcvd="),
+            from: after(&report, "IP=").and_then(|text| text.parse().ok()),
+            port: local.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no local address in {report}")),
+            direction: after(&report, "audio dir=").unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Waits until the current call's media satisfy `condition`.
+    pub async fn media_until(&mut self, what: &str, condition: impl Fn(&Media) -> bool) -> Media {
+        let deadline = Instant::now() + super::BOUND;
+        loop {
+            let media = self.media().await;
+            if condition(&media) {
+                return media;
+            }
+            assert!(Instant::now() < deadline, "{}: {what}; at last {media:?}", self.user);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
+/// The word behind `key`, up to a space, a line's end, a comma or a slash.
+fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let rest = &text[text.find(key)? + key.len()..];
+    rest.split([' ', '\n', ',', '/']).next()
+}
+
+/// A minute's tone, as a WAV file of 16-bit samples, 8,000 a second.
+fn sound() -> Vec<u8> {
+    const RATE: u32 = 8_000;
+    let samples: Vec<u8> =
+        (0..RATE * 60).flat_map(|n| if n % 20 < 10 { 4_000_i16 } else { -4_000 }.to_le_bytes()).collect();
+    let length = samples.len() as u32;
+    let mut wav = Vec::with_capacity(samples.len() + 44);
+    wav.extend_from_slice(b"RIFF");
+    wav.extend_from_slice(&(length + 36).to_le_bytes());
+    wav.extend_from_slice(b"WAVEfmt ");
+    // PCM, one channel.
+    for (value, bytes) in [(16, 4), (1, 2), (1, 2), (RATE, 4), (RATE * 2, 4), (2, 2), (16, 2)] {
+        wav.extend_from_slice(&value.to_le_bytes()[..bytes]);
+    }
+    wav.extend_from_slice(b"data");
+    wav.extend_from_slice(&length.to_le_bytes());
+    wav.extend_from_slice(&samples);
+    wav
+}
+
 /// Netstrings (`12:hello world!,`) with a JSON object in each.
-async fn read_events(mut stream: TcpStream, events: Arc<Mutex<Vec<String>>>) {
+async fn listen(mut stream: OwnedReadHalf, heard: Arc<Mutex<Heard>>) {
     let mut text = Vec::new();
     let mut part = [0; 4096];
     while let Ok(length @ 1..) = stream.read(&mut part).await {
         text.extend_from_slice(&part[..length]);
         while let Some((object, end)) = netstring(&text) {
-            if object["event"].as_bool() == Some(true) && object["class"] == "register" {
-                let kind = object["type"].as_str().unwrap_or_default().to_owned();
-                events.lock().unwrap_or_else(PoisonError::into_inner).push(kind);
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            if object["response"] == true {
+                heard.answers.push(object);
+            } else if object["event"] == true {
+                let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+                heard.events.push(Event { kind: text("type"), parameter: text("param") });
             }
+            drop(heard);
             text.drain(..end);
         }
     }

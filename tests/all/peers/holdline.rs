@@ -17,7 +17,7 @@ pub struct Holdline {
     process: Process,
     /// Its listener for UDP and TCP phones.
     pub sip: SocketAddr,
-    /// Its listener for TLS phones; its certificate is for `localhost`.
+    /// Its listener for TLS phones; its certificate is for `localhost` and 127.0.0.1.
     pub sips: SocketAddr,
     /// Where the PBX reaches it: what it gives out as its Contact.
     pub upstream: SocketAddr,
@@ -41,7 +41,7 @@ impl Holdline {
 
         let local = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let (sip, sips, upstream, admin) = (local(), local(), local(), local());
-        let (certificate, key) = authority.issue_files(&["localhost"]);
+        let (certificate, key) = authority.issue_files(&["localhost", "127.0.0.1"]);
         let mut arguments = vec!["run".to_owned()];
         let mut set = |flag: &str, value: String| arguments.extend([format!("--{flag}"), value]);
         set("srv", name);
@@ -52,7 +52,9 @@ impl Holdline {
         set("tls-cert", certificate.display().to_string());
         set("tls-key", key.display().to_string());
         set("upstream-bind", upstream.to_string());
-        set("upstream-ca-only", authority.file().display().to_string());
+        if transport == Transport::Tls {
+            set("upstream-ca-only", authority.file().display().to_string());
+        }
         set("admin", admin.to_string());
         arguments.extend(options.iter().map(|word| (*word).to_owned()));
 
@@ -89,6 +91,12 @@ impl Holdline {
             (count >= times).then_some(())
         })
         .await;
+    }
+
+    /// What it has logged as a warning or an error.
+    pub fn complaints(&self) -> Vec<String> {
+        let output = self.process.output();
+        output.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).map(str::to_owned).collect()
     }
 
     fn assert_alive(&mut self) {

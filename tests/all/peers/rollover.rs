@@ -83,7 +83,7 @@ async fn baresip_stays(test: &str, signal: Signal) {
     first.signal(signal);
     holdline.rolled_over(1.0).await;
     assert_eq!(second.registered(1).await[0].aor, "200");
-    let before = baresip.events().iter().filter(|event| *event == "REGISTER_OK").count();
+    let before = baresip.count("REGISTER_OK");
     baresip.registered(before + 2).await;
 }
 
