@@ -3,9 +3,9 @@
 //! Lenient where no two parsers can disagree about where the message ends, which transaction it is of and where it goes;
 //! strict where they can (DESIGN: smuggling shapes).
 
-use super::list::Elements;
+use super::list::{Elements, end_of_quoted, find_outside};
 use super::scan::{Length, Message};
-use super::{Name, NameAddr, Span, Via, is_lws, number};
+use super::{Name, NameAddr, Params, Span, Via, is_lws, is_token, number};
 use crate::flow::Transport;
 
 /// What is wrong with a message.
@@ -225,22 +225,34 @@ impl Message {
         (self.is_request() && cseq.method.of(self.bytes()) != self.method_name()).then_some(Fault::MethodMismatch)
     }
 
+    /// Every element of every Via line, empty ones too: a Via too many or too few sends an answer elsewhere
+    /// (RFC 4475 §3.1.2.1).
     fn via_fault(&self) -> Option<Fault> {
-        let mut any = false;
-        for element in Elements::new(self, Name::Via) {
-            any = true;
-            match Via::parse(self.bytes(), element.span) {
-                None => return Some(Fault::Unreadable(Name::Via)),
-                Some(via) if !via.is_sip2(self.bytes()) => return Some(Fault::ViaProtocol),
-                Some(_) => {}
+        let buf: &[u8] = self.bytes();
+        for header in self.all(Name::Via) {
+            let mut rest = header.value;
+            loop {
+                let comma = find_outside(buf, rest, b',');
+                match Via::parse(buf, Span::new(rest.at(), comma)) {
+                    Some(via) if !has_odd_params(buf, via.params) => {
+                        if !via.is_sip2(buf) {
+                            return Some(Fault::ViaProtocol);
+                        }
+                    }
+                    _ => return Some(Fault::Unreadable(Name::Via)),
+                }
+                if comma == rest.to() {
+                    break;
+                }
+                rest = Span::new(comma + 1, rest.to());
             }
         }
-        (!any).then_some(Fault::Missing(Name::Via))
+        None
     }
 
     fn value_fault(&self) -> Option<Fault> {
         for (name, addr) in [(Name::From, self.from()), (Name::To, self.to())] {
-            if addr.is_none_or(|addr| has_bare_comma(self.bytes(), addr)) {
+            if addr.is_none_or(|addr| has_bare_comma(self.bytes(), addr) || has_odd_params(self.bytes(), addr.params)) {
                 return Some(Fault::Unreadable(name));
             }
         }
@@ -279,6 +291,22 @@ impl Message {
 fn has_bare_comma(buf: &[u8], addr: NameAddr) -> bool {
     let display = Span { start: addr.whole.start, end: addr.uri.start }.of(buf);
     addr.bracketed && display.first() != Some(&b'"') && memchr::memchr(b',', display).is_some()
+}
+
+/// True for a parameter whose name is no token, or whose value has a quote or an angle bracket where none may be: where it
+/// ends, and which tag or branch comes after it, depends on who reads it (RFC 3261 §25.1, `generic-param`).
+fn has_odd_params(buf: &[u8], params: Span) -> bool {
+    Params::new(buf, params).any(|param| {
+        let name = param.name.of(buf);
+        name.is_empty() || !name.iter().all(|b| is_token(*b)) || param.value.is_some_and(|value| is_odd(buf, value))
+    })
+}
+
+fn is_odd(buf: &[u8], value: Span) -> bool {
+    if value.of(buf).first() == Some(&b'"') {
+        return end_of_quoted(buf, value.at(), value.to()) != Some(value.to());
+    }
+    memchr::memchr3(b'"', b'<', b'>', value.of(buf)).is_some()
 }
 
 /// True for a `sip:` or `sips:` URI with a header part. A `?` in the user part is none.
@@ -341,6 +369,16 @@ mod tests {
             ("Content-Length: 0", "Content-Length:", 400, "Malformed Content-Length"),
             ("Content-Length: 0", "Content-Length: 0\r\nl: 0", 400, "Repeated Content-Length"),
             ("branch=z9hG4bK1", "branch=z9hG4bK1, ;;", 400, "Malformed Via"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1,", 400, "Malformed Via"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1,,SIP/2.0/UDP b", 400, "Malformed Via"),
+            ("Via: SIP", "Via: ,SIP", 400, "Malformed Via"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1;\"x=1", 400, "Malformed Via"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1;x=\"1\"2", 400, "Malformed Via"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1;x=<, SIP/2.0/UDP b", 400, "Malformed Via"),
+            ("branch=z9hG4bK1", "branch=z9hG4bK1;\u{b}branch=2", 400, "Malformed Via"),
+            ("<sip:b@h>", "<sip:b@h>;\u{b}tag=1", 400, "Malformed To"),
+            ("<sip:b@h>", "sip:b@h;tag=<sip:c@h>", 400, "Malformed To"),
+            ("<sip:b@h>", "<sip:b@h>;x=\";tag=2", 400, "Malformed To"),
             ("branch=z9hG4bK1", "branch=z9hG4bK1, SIP/3.0/UDP x", 400, "Via Is Not SIP/2.0"),
             ("Call-ID: x\r\n", "Call-ID: x\r\nno colon\r\n", 400, "Malformed Header Line"),
             ("Call-ID: x\r\n", "Call-ID: x\n", 400, "Bare LF In Header"),

@@ -83,7 +83,7 @@ impl Pieces {
 /// The name of a header line, lower case and in full.
 pub fn name_of(header: &[u8]) -> String {
     let len = header.iter().position(|b| matches!(b, b':' | b' ' | b'\t')).unwrap_or(header.len());
-    let name = String::from_utf8_lossy(&header[..len]).to_lowercase();
+    let name = String::from_utf8_lossy(&header[..len]).to_ascii_lowercase();
     match COMPACT.iter().find(|(_, compact)| *compact == name) {
         Some((full, _)) => (*full).to_owned(),
         None => name,
@@ -209,7 +209,7 @@ fn apply(mutations: &[Mutation], raw: &[u8]) -> Vec<u8> {
 
 fn respell(header: &mut Vec<u8>) {
     let len = header.iter().position(|b| matches!(b, b':' | b' ' | b'\t')).unwrap_or(header.len());
-    let name = String::from_utf8_lossy(&header[..len]).to_lowercase();
+    let name = String::from_utf8_lossy(&header[..len]).to_ascii_lowercase();
     for (full, compact) in COMPACT {
         if name == full {
             header.splice(..len, compact.bytes());

@@ -14,7 +14,7 @@ const EPHEMERAL: u16 = 32768;
 /// Takes a REGISTER's Contacts to the upstream's side; the changes go into `edit`.
 ///
 /// Every `sip:` and `sips:` Contact becomes `<sip:ID@…;transport=…>`, or a Path is added (see [`Mode`]); `reg-id` and the
-/// option tag `outbound` come off. What stays: `Contact: *`, Contacts of other schemes, and those that are ours already (a
+/// option tag `outbound` come off, wherever they are. What else stays: `Contact: *`, Contacts of other schemes, and those that are ours already (a
 /// phone that takes off what a registrar listed). A REGISTER without Contact asks what is registered: nothing is bound.
 ///
 /// `Err` says what to answer; `edit` is of no use then.
@@ -39,12 +39,13 @@ pub fn rewrite_register(
             upward.wildcard = true;
             continue;
         }
-        let Some(contact) = Contact::read(buf, element.span, key)? else { continue };
-        let id = contact.id(buf, key, &aor, arrival);
-        if let Some(reg_id) = Params::find(buf, contact.addr.params, b"reg-id") {
-            edit.remove(reg_id.whole);
-            growth.less += reg_id.whole.len();
+        let addr = NameAddr::parse(buf, element.span).ok_or(Refusal::BadContact)?;
+        for param in Params::new(buf, addr.params).filter(|p| p.name.of(buf).eq_ignore_ascii_case(b"reg-id")) {
+            edit.remove(param.whole);
+            growth.less += param.whole.len();
         }
+        let Some(contact) = Contact::read(buf, addr, key)? else { continue };
+        let id = contact.id(buf, key, &aor, arrival);
         if !path {
             let text = contact.ours(&id, advertised);
             growth.less += contact.addr.uri.len();
@@ -81,8 +82,7 @@ struct Contact {
 
 impl Contact {
     /// `Ok(None)` for one that stays as it is.
-    fn read(buf: &[u8], element: Span, key: &Key) -> Result<Option<Contact>, Refusal> {
-        let addr = NameAddr::parse(buf, element).ok_or(Refusal::BadContact)?;
+    fn read(buf: &[u8], addr: NameAddr, key: &Key) -> Result<Option<Contact>, Refusal> {
         if addr.uri.len() > MAX_CONTACT {
             return Err(Refusal::LongContact);
         }

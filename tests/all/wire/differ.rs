@@ -30,7 +30,7 @@ pub fn proper(raw: &[u8]) -> Vec<u8> {
     let pieces = Pieces::of(raw);
     let length = pieces.headers.iter().find(|line| name_of(line) == "content-length").and_then(|line| {
         let value = &line[line.iter().position(|byte| *byte == b':')? + 1..];
-        String::from_utf8_lossy(value).trim().parse::<usize>().ok()
+        trim(&String::from_utf8_lossy(value)).parse::<usize>().ok()
     });
     let end = length.map_or(raw.len(), |length| (head + 4 + length).min(raw.len()));
     raw[..end].to_vec()
@@ -192,13 +192,18 @@ fn split(text: &[u8], at: u8, angles: bool) -> Vec<&[u8]> {
     parts
 }
 
-/// A Via parameter: name (lower case) and value.
+/// A parameter: name (lower case) and value.
 fn param(text: &[u8]) -> (String, Option<String>) {
     let text = String::from_utf8_lossy(text).into_owned();
     match text.split_once('=') {
-        Some((name, value)) => (name.trim().to_lowercase(), Some(value.trim().to_owned())),
-        None => (text.trim().to_lowercase(), None),
+        Some((name, value)) => (trim(name).to_ascii_lowercase(), Some(trim(value).to_owned())),
+        None => (trim(&text).to_ascii_lowercase(), None),
     }
+}
+
+/// Without LWS at both ends (RFC 3261 §25.1): a vertical tab or a form feed is none.
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\r', '\n'])
 }
 
 /// The top Via: `received` and the value of `rport` are ours, the rest is the phone's.
@@ -259,7 +264,7 @@ fn host_of_via(first: &[u8]) -> String {
 fn one_less(sent: &[u8], arrived: &[u8]) -> Result<(), String> {
     let colon = sent.iter().position(|byte| *byte == b':').ok_or("no colon")? + 1;
     let value = &sent[colon..];
-    let hops: u32 = String::from_utf8_lossy(value).trim().parse().map_err(|_| "Max-Forwards is no number")?;
+    let hops: u32 = trim(&String::from_utf8_lossy(value)).parse().map_err(|_| "Max-Forwards is no number")?;
     let start = colon + (value.len() - value.trim_ascii_start().len());
     let end = colon + value.trim_ascii_end().len();
     let wanted = [&sent[..start], (hops - 1).to_string().as_bytes(), &sent[end..]].concat();
@@ -284,12 +289,12 @@ fn less_routes(sent: &[u8], gone: usize, arrived: &[u8]) -> Result<(), String> {
     if gone == 0 {
         return same("Route", sent, arrived);
     }
-    let text = |part: &&[u8]| String::from_utf8_lossy(part).trim().to_owned();
+    let text = |part: &&[u8]| trim(&String::from_utf8_lossy(part)).to_owned();
     let (a, b) = (elements(sent), elements(arrived));
     let left: Vec<String> = a[gone..].iter().map(text).collect();
     let mut now: Vec<String> = b.iter().map(text).collect();
     if let Some((_, value)) = now.first().and_then(|first| first.split_once(':')) {
-        let value = value.trim().to_owned();
+        let value = trim(value).to_owned();
         now[0] = value;
     }
     if left == now { Ok(()) } else { Err(format!("Routes: sent {} arrived {}", show(sent), show(arrived))) }
@@ -308,7 +313,7 @@ fn contacts(sent: &[u8], arrived: &[u8], hop: &Hop<'_>) -> Result<(), String> {
         let id = b.windows(end.len()).position(|window| window == end).filter(|at| *at >= 27);
         let Some(at) = id else {
             same("foreign Contact", a, b)?;
-            if String::from_utf8_lossy(a).to_lowercase().contains("<sip:") {
+            if String::from_utf8_lossy(a).to_ascii_lowercase().contains("<sip:") {
                 return Err(fail());
             }
             continue;

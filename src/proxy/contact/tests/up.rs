@@ -94,6 +94,13 @@ fn trap_27_linphone_with_outbound_is_given_none() {
 }
 
 #[test]
+fn trap_27_reg_id_comes_off_contacts_that_stay_as_they_are_too() {
+    let (_, sent) = go_up(&register("Contact: <tel:+4930123>;reg-id=1;q=1 , <sip:1001@192.168.1.10>;Reg-ID=2\r\n"));
+    let value = lines(&sent, Name::Contact).remove(0);
+    assert!(value.starts_with("<tel:+4930123>;q=1 , <sip:h") && value.ends_with(";transport=tls>"), "{value}");
+}
+
+#[test]
 fn trap_26_baresip() {
     let (upward, sent) = go_up(&register(
         "Contact: <sip:1001-0x55d0c8a3b2c0@192.168.1.10:35060>;expires=3600;+sip.instance=\"<urn:uuid:6f3b>\"\r\n",
