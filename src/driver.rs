@@ -15,8 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::dns::Resolver;
 use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
 use crate::proxy::bindings::Change;
-use crate::proxy::{Action, Core, Event, Settings as ProxySettings, Socket};
+use crate::proxy::{Action, Core, Event, Fresh, Settings as ProxySettings, Socket};
 use crate::store::{Restored, Store, StoreError};
+use crate::transport::tls::TlsError;
 use crate::transport::{self, BindError, Transports};
 use crate::upstream::{self, LookupFailure, RecordSet, Source, Upstream};
 
@@ -46,6 +47,23 @@ pub struct Setup {
     pub drain_timeout: Duration,
 }
 
+/// What a running driver takes over from settings that were read anew. Valid by construction of `config`.
+#[derive(Debug)]
+pub struct Live {
+    /// Certificates, keys and authorities, already read.
+    pub certificates: transport::Certificates,
+    /// The core's part.
+    pub core: Fresh,
+    /// DNS servers; empty: the system's.
+    pub nameservers: Vec<SocketAddr>,
+    /// What a connection may take to open.
+    pub connect_timeout: Duration,
+    /// Connections accepted at once, on each side.
+    pub connections: usize,
+    /// How long a drain may take. One that has begun keeps its own.
+    pub drain_timeout: Duration,
+}
+
 /// A question to the running driver.
 #[derive(Debug)]
 pub enum Request {
@@ -53,8 +71,8 @@ pub enum Request {
     Status(oneshot::Sender<serde_json::Value>),
     /// Bring the gauges up to date before a scrape.
     Gauges(oneshot::Sender<()>),
-    /// The files behind these settings have changed: read them again.
-    ReloadTls(Box<transport::TlsSettings>),
+    /// Other settings from now on. The answer is what could not be used; everything is as it was then.
+    Reload(Box<Live>, oneshot::Sender<Result<(), TlsError>>),
 }
 
 /// What is known about the driver without asking it.
@@ -88,6 +106,8 @@ pub struct Driver {
     transports: Transports,
     store: Option<Store>,
     resolver: Resolver,
+    /// What it asks.
+    nameservers: Vec<SocketAddr>,
     source: Source,
     metrics: Arc<Metrics>,
     pulse: Arc<Pulse>,
@@ -123,7 +143,7 @@ impl Driver {
         let source = setup.upstream.source.clone();
         let protocol = setup.upstream.transport;
         metrics.failover_threshold.set(i64::from(setup.upstream.failures));
-        set_limits(&metrics, &setup);
+        set_limits(&metrics, &setup.proxy, setup.transport.limits.connections);
         let upstream = Upstream::new(setup.upstream, restored.upstream, seed, now);
         let mut core = Core::new(setup.proxy, upstream, protocol, sockets, key, first_branch, metrics.clone(), now);
         let unix = unix_now().as_secs();
@@ -137,6 +157,7 @@ impl Driver {
             transports,
             store,
             resolver: observed_resolver(&setup.nameservers, &metrics),
+            nameservers: setup.nameservers,
             source,
             metrics,
             pulse: Arc::new(Pulse::default()),
@@ -280,6 +301,21 @@ impl Driver {
         }
     }
 
+    /// All of it, or nothing.
+    fn reload(&mut self, live: Live, now: Instant) -> Result<(), TlsError> {
+        self.transports.renew(live.certificates)?;
+        self.transports.set_bounds(live.connect_timeout, live.connections);
+        self.drain_timeout = live.drain_timeout;
+        if live.nameservers != self.nameservers {
+            self.resolver = observed_resolver(&live.nameservers, &self.metrics);
+            self.nameservers = live.nameservers;
+        }
+        self.metrics.failover_threshold.set(i64::from(live.core.upstream.failures));
+        set_limits(&self.metrics, &live.core.proxy, live.connections);
+        self.core.handle(Event::Settings(Box::new(live.core)), now);
+        Ok(())
+    }
+
     #[allow(clippy::disallowed_methods)]
     fn answer(&mut self, request: Request) {
         // Whoever asked may have gone away meanwhile: that is his affair.
@@ -291,10 +327,9 @@ impl Driver {
                 self.core.refresh_gauges();
                 let _ = to.send(());
             }
-            Request::ReloadTls(settings) => match self.transports.reload_tls(&settings) {
-                Ok(()) => tracing::info!("certificates read again"),
-                Err(error) => tracing::error!(%error, "certificates cannot be used; the old ones stay"),
-            },
+            Request::Reload(live, to) => {
+                let _ = to.send(self.reload(*live, Instant::now()));
+            }
         }
     }
 }
@@ -320,10 +355,10 @@ fn observed_resolver(nameservers: &[SocketAddr], metrics: &Arc<Metrics>) -> Reso
     })
 }
 
-fn set_limits(metrics: &Metrics, setup: &Setup) {
-    metrics.limit(Resource::Transactions).set(setup.proxy.max_transactions as i64);
-    metrics.limit(Resource::Bindings).set(setup.proxy.max_bindings as i64);
-    metrics.limit(Resource::Connections).set(setup.transport.limits.connections as i64);
+fn set_limits(metrics: &Metrics, proxy: &ProxySettings, connections: usize) {
+    metrics.limit(Resource::Transactions).set(proxy.max_transactions as i64);
+    metrics.limit(Resource::Bindings).set(proxy.max_bindings as i64);
+    metrics.limit(Resource::Connections).set(connections as i64);
 }
 
 fn draw<const N: usize>(random: &SystemRandom) -> Result<[u8; N], StartError> {

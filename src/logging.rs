@@ -4,10 +4,11 @@
 //! rollover, record set, drain) · debug: single requests, with URIs · trace: packets. A healthy day is quiet at `info`.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,16 +29,19 @@ pub struct Settings {
     pub level: String,
 }
 
+/// The filter in force, where `log_level` decides.
+static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Starts logging for the whole process. `RUST_LOG`, if set and not blank, replaces the level. A second call changes
 /// nothing.
 pub fn start(settings: &Settings) {
     let rust_log = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
-    let default = format!("warn,holdline={}", settings.level);
-    let (filter, refused) = match rust_log.as_deref().map(EnvFilter::try_new) {
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(&default), Some(error)),
-        None => (EnvFilter::new(&default), None),
+    let (filter, refused, fixed) = match rust_log.as_deref().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None, true),
+        Some(Err(error)) => (own(&settings.level), Some(error), false),
+        None => (own(&settings.level), None, false),
     };
+    let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match settings.format {
         Format::Text => {
@@ -50,7 +54,21 @@ pub fn start(settings: &Settings) {
             registry.with(layer.with_span_list(false).with_writer(std::io::stderr)).try_init()
         }
     };
+    if started.is_ok() && !fixed {
+        // The first to start logging; nobody else gets here.
+        let _ = LEVEL.set(handle);
+    }
     if let (Ok(()), Some(error)) = (started, refused) {
         tracing::warn!(%error, "RUST_LOG is not a filter; log_level is used");
     }
+}
+
+/// Holdline's own events from this level on, those of libraries from `warn` on.
+fn own(level: &str) -> EnvFilter {
+    EnvFilter::new(format!("warn,holdline={level}"))
+}
+
+/// Changes the level while it runs. False where `RUST_LOG` decides, or nothing was started.
+pub fn set_level(level: &str) -> bool {
+    LEVEL.get().is_some_and(|filter| filter.reload(own(level)).is_ok())
 }

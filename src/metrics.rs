@@ -60,7 +60,7 @@ pub struct Metrics {
     pub bindings_orphaned: IntGauge,
     /// Stopping: new dialogs are refused (0 or 1).
     pub draining: IntGauge,
-    /// The files read last were accepted (0 or 1).
+    /// The configuration read last, certificates included, was accepted (0 or 1).
     pub config_last_reload_successful: IntGauge,
 
     requests: Vec<IntCounter>,
@@ -165,8 +165,10 @@ impl Metrics {
             "Datagrams the kernel dropped because a receive buffer was full.",
         );
         let draining = f.gauge("draining", "1 while stopping: new dialogs are refused.");
-        let config_last_reload_successful =
-            f.gauge("config_last_reload_successful", "1 if the files read last (certificates, keys) were accepted.");
+        let config_last_reload_successful = f.gauge(
+            "config_last_reload_successful",
+            "1 if the configuration read last, certificates included, was accepted.",
+        );
         config_last_reload_successful.set(1);
 
         #[cfg(target_os = "linux")]

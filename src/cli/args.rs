@@ -22,11 +22,16 @@ pub struct RunArgs {
 impl RunArgs {
     /// Reads the file, if there is one, and parses everything.
     pub fn config(&self) -> Result<Config, ConfigError> {
+        Config::build(&self.with_file()?)
+    }
+
+    /// What was given, the file as it is now included.
+    pub fn with_file(&self) -> Result<Layers, ConfigError> {
         let mut layers = self.layers.clone();
         if let Some((path, origin)) = &self.file {
             layers.read_file(path, origin.clone())?;
         }
-        Config::build(&layers)
+        Ok(layers)
     }
 }
 

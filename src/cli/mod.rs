@@ -4,6 +4,7 @@ pub mod args;
 mod check;
 mod demo;
 mod failure;
+mod reload;
 mod run;
 mod watch;
 

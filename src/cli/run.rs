@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 use super::Failure;
 use super::args::RunArgs;
 use super::check::upstream;
+use super::reload::Reloader;
 use super::watch::watch;
 use crate::admin::{Admin, Shared};
-use crate::config::{Config, Note, misspelt_variables};
+use crate::config::{Config, Layers, Note, misspelt_variables};
 use crate::dns::Resolver;
 use crate::driver::{Driver, Setup, StartError};
 use crate::logging;
@@ -21,7 +22,8 @@ const QUESTIONS: usize = 16;
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = args.config()?;
+    let layers = args.with_file()?;
+    let config = Config::build(&layers)?;
     logging::start(&config.log);
     introduce(&config);
 
@@ -31,17 +33,18 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 
     // One thread for SIP: the driver owns everything, and nothing in it waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(serve(config, admin))
+    runtime.block_on(serve(args, layers, config, admin))
 }
 
-async fn serve(config: Config, admin: Admin) -> Result<(), Failure> {
+async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> Result<(), Failure> {
     let metrics = Metrics::new();
     // Before anything is bound: a signal from here on is a drain, never a sudden death.
     let stop = Stop::listen()?;
     let hangup = signal(SignalKind::hangup()).context("signals cannot be received")?;
     hint_at_srv_records(&config);
+    let (requests, questions) = mpsc::channel(QUESTIONS);
 
-    let tls = config.transport.tls.clone();
+    let reloader = Reloader::new(args.clone(), layers, &config, requests.clone(), metrics.clone());
     let driver = Driver::start(Setup::from(config), metrics.clone()).await.map_err(|error| match error {
         StartError::Bind(_) | StartError::Store(_) => Failure::Unavailable(error.into()),
         StartError::Random => Failure::Other(error.into()),
@@ -50,10 +53,9 @@ async fn serve(config: Config, admin: Admin) -> Result<(), Failure> {
         tracing::info!(side = socket.side.as_str(), transport = %socket.transport, address = %socket.local, "listening");
     }
 
-    let (requests, questions) = mpsc::channel(QUESTIONS);
     tracing::info!(address = %admin.addr(), "admin: /metrics /livez /readyz /status");
-    admin.serve(Shared { metrics, pulse: driver.pulse(), requests: requests.clone() }).context("admin")?;
-    tokio::spawn(watch(tls, requests, hangup));
+    admin.serve(Shared { metrics, pulse: driver.pulse(), requests }).context("admin")?;
+    tokio::spawn(watch(reloader, hangup));
 
     driver.run(questions, stop.wait()).await;
     Ok(())
@@ -77,15 +79,18 @@ impl From<Config> for Setup {
 fn introduce(config: &Config) {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = REVISION, "holdline");
     tracing::info!(failures = config.upstream.failures, "upstream: {}", upstream(config));
-    for Note { warning, text } in &config.notes {
-        match warning {
-            true => tracing::warn!("{text}"),
-            false => tracing::info!("{text}"),
-        }
-    }
+    config.notes.iter().for_each(tell);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for (name, meant) in misspelt_variables(names) {
         tracing::warn!(variable = name, "not a setting; did you mean {meant}?");
+    }
+}
+
+/// What is odd about a configuration.
+pub(super) fn tell(Note { warning, text }: &Note) {
+    match warning {
+        true => tracing::warn!("{text}"),
+        false => tracing::info!("{text}"),
     }
 }
 

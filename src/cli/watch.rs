@@ -1,31 +1,31 @@
-//! Certificates, keys and authorities are read again when their files change.
+//! The configuration file and the files it names are read again when they change.
 //!
 //! What is compared is content, not times: a Kubernetes volume changes by a swap of a symbolic link, and a tool may rewrite a
-//! file with what it held before. A pair caught half-written is refused by the transports, which keep the old one; the
-//! other half is the next change.
+//! file with what it held before. A change is read when two looks in a row have seen the same: a file caught half-written
+//! may well be valid, and mean something else. What cannot be used changes nothing; whatever repairs it is the next change.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{SHA256, digest};
 use tokio::signal::unix::Signal;
-use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::driver::Request;
-use crate::transport::TlsSettings;
+use super::reload::{Reloader, Stopped};
 
-/// Files are looked at this often. A new certificate is good for weeks.
-const EVERY: Duration = Duration::from_secs(10);
+/// Files are looked at this often.
+const EVERY: Duration = Duration::from_secs(2);
 
-/// Watches the files of these settings for as long as somebody takes the requests; at once on SIGHUP.
-pub(super) async fn watch(settings: TlsSettings, requests: mpsc::Sender<Request>, mut hangup: Signal) {
-    let files = files(&settings);
-    if files.is_empty() {
-        return;
-    }
-    let mut seen = look(&files).await;
+/// What each file holds, as a digest. One that cannot be read (`None`) is told from an empty one.
+pub(super) type Contents = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+/// Watches the files for as long as somebody takes what is in them; at once on SIGHUP.
+pub(super) async fn watch(mut reloader: Reloader, mut hangup: Signal) {
+    let began = look(reloader.files()).await;
+    reloader.began_with(began.clone());
+    let mut looks = Looks { last: began.clone(), read: began };
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -33,39 +33,64 @@ pub(super) async fn watch(settings: TlsSettings, requests: mpsc::Sender<Request>
             _ = ticks.tick() => false,
             received = hangup.recv() => received.is_some(),
         };
-        let now = look(&files).await;
-        if now == seen && !told {
-            continue;
-        }
-        seen = now;
-        if requests.send(Request::ReloadTls(Box::new(settings.clone()))).await.is_err() {
+        if looks.settled(look(reloader.files()).await, told)
+            && let Err(Stopped) = reloader.read(&looks.read, told).await
+        {
             return;
         }
     }
 }
 
-fn files(settings: &TlsSettings) -> Vec<PathBuf> {
-    let TlsSettings { domain: _, verify: _, ca, ca_only, client_cert, client_key, server_cert, server_key } = settings;
-    [ca, ca_only, client_cert, client_key, server_cert, server_key].into_iter().flatten().cloned().collect()
+/// What was seen, and what of it was read.
+struct Looks {
+    last: Contents,
+    read: Contents,
 }
 
-/// A digest of what all files hold, read where waiting for a disk holds nobody up. A file that cannot be read is told
-/// from an empty one.
-async fn look(files: &[PathBuf]) -> Option<Vec<u8>> {
-    let files = files.to_vec();
-    tokio::task::spawn_blocking(move || {
-        let mut digest = Context::new(&SHA256);
-        for file in files {
-            match fs::read(file) {
-                Ok(bytes) => {
-                    digest.update(&(bytes.len() as u64).to_be_bytes());
-                    digest.update(&bytes);
-                }
-                Err(_) => digest.update(&u64::MAX.to_be_bytes()),
-            }
+impl Looks {
+    /// Whether it is time to read: something has changed, and stayed as it is since the last look; or somebody says so.
+    fn settled(&mut self, now: Contents, told: bool) -> bool {
+        let due = told || (now == self.last && now != self.read);
+        if due {
+            self.read.clone_from(&now);
         }
-        digest.finish().as_ref().to_vec()
-    })
-    .await
-    .ok()
+        self.last = now;
+        due
+    }
+}
+
+/// Read where waiting for a disk holds nobody up.
+async fn look(files: Vec<PathBuf>) -> Contents {
+    let contents = |file: PathBuf| {
+        let bytes = fs::read(&file).ok();
+        (file, bytes.map(|bytes| digest(&SHA256, &bytes).as_ref().to_vec()))
+    };
+    let looked = tokio::task::spawn_blocking(move || files.into_iter().map(contents).collect());
+    looked.await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: Option<&str>) -> Contents {
+        Contents::from([(PathBuf::from("holdline.toml"), text.map(|text| text.as_bytes().to_vec()))])
+    }
+
+    #[test]
+    fn a_file_is_read_when_it_has_stayed_the_same_for_two_looks() {
+        let (old, half, whole) = (file(Some("old")), file(Some("ne")), file(Some("new")));
+        let mut looks = Looks { last: old.clone(), read: old.clone() };
+        assert!(!looks.settled(old.clone(), false));
+        for caught in [file(None), half, whole.clone()] {
+            assert!(!looks.settled(caught, false), "it may still be written");
+        }
+        assert!(looks.settled(whole.clone(), false));
+        assert!(!looks.settled(whole.clone(), false), "once");
+        assert!(looks.settled(whole.clone(), true), "told");
+        assert!(!looks.settled(old.clone(), false));
+        assert!(!looks.settled(whole.clone(), false), "put back before it was read");
+        assert!(!looks.settled(whole, false));
+        assert!(looks.settled(old, true), "told, without a second look");
+    }
 }

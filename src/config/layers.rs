@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
@@ -78,6 +78,29 @@ impl Layers {
         }
         let values = texts.into_iter().map(|text| Value { text, origin: origin.clone() });
         self.given.entry(key.name).or_insert_with(|| values.collect());
+    }
+
+    /// Names of the settings whose values are not the same in both, in the table's order. One that is given as its default is
+    /// the same as one that is not given.
+    #[must_use]
+    pub fn differences(&self, other: &Layers) -> Vec<&'static str> {
+        KEYS.iter().filter(|key| self.items(key) != other.items(key)).map(|key| key.name).collect()
+    }
+
+    /// The files that are named, each with its setting's name.
+    #[must_use]
+    pub fn files(&self) -> Vec<(&'static str, PathBuf)> {
+        let named = |key: &Key| self.items(key).into_iter().map(PathBuf::from).map(|path| (key.name, path)).next();
+        KEYS.iter().filter(|key| key.value == "FILE").filter_map(named).collect()
+    }
+
+    /// What is in force for a key, as text; nothing for a blank.
+    fn items(&self, key: &Key) -> Vec<String> {
+        let given = self.given.get(key.name);
+        let texts = given.map_or_else(|| vec![key.default], |values| values.iter().map(|v| v.text.as_str()).collect());
+        let texts = if key.many { texts } else { texts.into_iter().last().into_iter().collect() };
+        let items = texts.into_iter().flat_map(|text| if key.many { split(text) } else { vec![text.to_owned()] });
+        items.map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
     }
 
     /// The value of a key that has a default.

@@ -285,6 +285,11 @@ impl Bindings {
         self.entries.is_empty()
     }
 
+    /// Another limit from now on. Where more are there already, no further phone finds room until enough have ended.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// How many there may be.
     #[must_use]
     pub fn limit(&self) -> usize {
@@ -384,11 +389,10 @@ impl Bindings {
             return Ok(());
         }
         self.sweep(now);
-        if self.len() < self.limit {
-            return Ok(());
+        while self.len() >= self.limit {
+            let (_, id) = *self.unconfirmed.first().ok_or(Full)?;
+            self.remove(&id);
         }
-        let (_, id) = *self.unconfirmed.first().ok_or(Full)?;
-        self.remove(&id);
         Ok(())
     }
 

@@ -108,6 +108,13 @@ impl Connections {
         self.by_id.insert(id, conn);
     }
 
+    /// Every connection that a peer opened, with its side and the peer's address.
+    #[must_use]
+    pub fn accepted_from(&self) -> Vec<(ConnId, Side, SocketAddr)> {
+        let accepted = self.by_id.iter().filter(|(_, conn)| conn.hop.is_none());
+        accepted.map(|(id, conn)| (*id, conn.side, conn.remote)).collect()
+    }
+
     /// Takes a connection out of the table, because it closed or failed or shall be closed.
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let conn = self.by_id.remove(&id)?;

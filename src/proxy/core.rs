@@ -15,6 +15,7 @@ use super::context::{ContextId, Contexts};
 use super::identity::Key;
 use super::names::Names;
 use super::observe::Summaries;
+use super::reload::Fresh;
 use super::settings::Settings;
 use crate::flow::{Cause, ConnId, Flow, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
 use crate::metrics::Metrics;
@@ -45,6 +46,8 @@ pub enum Event {
     Lookup(Result<RecordSet, LookupFailure>),
     /// SIGTERM: no new dialogs, finish what is open.
     Drain,
+    /// Other settings from now on, as far as they may change.
+    Settings(Box<Fresh>),
 }
 
 /// What the core wants done.
@@ -150,6 +153,7 @@ impl Core {
                 self.after_upstream(now);
             }
             Event::Drain => self.draining = true,
+            Event::Settings(fresh) => self.take_settings(*fresh, now),
         }
         self.after_transactions(now);
         self.after_upstream(now);
@@ -330,7 +334,7 @@ impl Core {
 }
 
 /// What means us: the listeners, what they advertise, and the aliases.
-fn names(sockets: &[Socket], settings: &Settings) -> Names {
+pub(super) fn names(sockets: &[Socket], settings: &Settings) -> Names {
     let mut names = Names::new();
     for socket in sockets {
         let advertise = match socket.side {

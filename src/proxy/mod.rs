@@ -29,10 +29,12 @@ mod observe;
 pub mod reach;
 mod register;
 mod relay;
+mod reload;
 mod request;
 mod settings;
 mod siphash;
 mod status;
 
 pub use self::core::{Action, Core, Event, Socket};
+pub use reload::Fresh;
 pub use settings::{Exhausted, Settings, allows, default_allow};

@@ -228,21 +228,23 @@ impl Transactions {
         }
     }
 
-    /// Room for one more, if need be by ending the transaction that completed first. False: all are live.
+    /// Another limit from now on. Where more are there already, those that have completed go first; the live ones end in
+    /// their own time.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
+    /// Room for one more, if need be by ending the transactions that completed first. False: all are live.
     fn make_room(&mut self) -> bool {
-        if self.len() < self.limit {
-            return true;
-        }
-        while let Some(owner) = self.completed.pop_front() {
-            let evicted = match owner {
+        while self.len() >= self.limit {
+            let Some(owner) = self.completed.pop_front() else { return false };
+            // Those that have ended since are not there any more.
+            let _ended = match owner {
                 Owner::Server(id) => self.end_server(id),
                 Owner::Client(id) => self.end_client(id),
             };
-            if evicted {
-                return true;
-            }
         }
-        false
+        true
     }
 }
 

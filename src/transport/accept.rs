@@ -33,6 +33,8 @@ pub(super) struct Gate {
     pub(super) numbers: Arc<AtomicU64>,
     /// Connections open.
     pub(super) open: Arc<AtomicUsize>,
+    /// And how many there may be.
+    pub(super) most: Arc<AtomicUsize>,
     pub(super) handshakes: Arc<Semaphore>,
 }
 
@@ -47,7 +49,7 @@ impl Drop for Place {
 
 impl Gate {
     fn place(&self) -> Option<Place> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.most.load(Ordering::Relaxed) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -79,7 +81,7 @@ pub(super) async fn listen(listener: TcpListener, gate: Gate, socket: SocketId, 
         };
         let Some(place) = gate.place() else {
             gate.count_error(transport, "limit");
-            tracing::debug!(%remote, limit = gate.limits.connections, "connection limit reached: closed");
+            tracing::debug!(%remote, limit = gate.most.load(Ordering::Relaxed), "connection limit reached: closed");
             continue;
         };
         bind::tune(&stream);

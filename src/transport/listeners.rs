@@ -110,6 +110,7 @@ impl Transports {
             tls: self.tls.clone(),
             numbers: self.numbers.clone(),
             open: Arc::new(AtomicUsize::new(0)),
+            most: self.connections.clone(),
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             limits,
         }

@@ -30,8 +30,9 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -39,6 +40,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 pub use bind::BindError;
 pub use settings::{Limits, Listen, Settings, TlsSettings, UpstreamBind, Verify};
+pub use tls::Certificates;
 
 use crate::flow::{Cause, ConnId, Flow, Hop, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
 use crate::metrics::Metrics;
@@ -91,6 +93,8 @@ pub struct Transports {
     /// The next odd connection number.
     numbers: Arc<AtomicU64>,
     upstream: Vec<SocketAddr>,
+    /// How many connections each side accepts, where its listeners look.
+    connections: Arc<AtomicUsize>,
     settings: Settings,
     tls: Tls,
     metrics: Arc<Metrics>,
@@ -129,6 +133,7 @@ impl Transports {
             listening: JoinSet::new(),
             numbers: Arc::new(AtomicU64::new(1)),
             upstream: Vec::new(),
+            connections: Arc::new(AtomicUsize::new(settings.limits.connections)),
             settings: settings.clone(),
             tls,
             metrics,
@@ -143,16 +148,20 @@ impl Transports {
         &self.bound
     }
 
-    /// Reads certificates, keys and authorities again. What cannot be used leaves everything as it was. Connections that
-    /// are open stay.
-    pub fn reload_tls(&mut self, settings: &TlsSettings) -> Result<(), TlsError> {
-        let upstream = self.settings.upstream_transport == Transport::Tls;
-        let result = self.tls.reload(settings, upstream);
-        self.metrics.config_last_reload_successful.set(result.is_ok().into());
-        result?;
-        self.settings.tls = settings.clone();
+    /// Shows and believes these certificates from now on. Connections that are open stay. Error: there is a TLS listener, and
+    /// nothing for it to show; everything is as it was then.
+    pub fn renew(&mut self, certificates: Certificates) -> Result<(), TlsError> {
+        self.tls.renew(certificates)?;
         self.tls.publish(&self.metrics);
         Ok(())
+    }
+
+    /// Other bounds from now on: what a connection may take to open, and how many are accepted on each side. Connections that
+    /// are open stay.
+    pub fn set_bounds(&mut self, connect_timeout: Duration, connections: usize) {
+        self.settings.connect_timeout = connect_timeout;
+        self.settings.limits.connections = connections;
+        self.connections.store(connections, Ordering::Relaxed);
     }
 
     /// Waits until something has happened and appends up to [`EVENTS`] events. Cancel safe: what has been appended is
@@ -186,7 +195,7 @@ impl Transports {
 
     /// The end: no more is accepted or read, and each connection closes once it has written what is queued. Waits for them,
     /// but not longer than `within`.
-    pub async fn finish(mut self, within: std::time::Duration) {
+    pub async fn finish(mut self, within: Duration) {
         self.flush();
         self.listening.abort_all();
         let streams = || {

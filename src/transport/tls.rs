@@ -67,18 +67,34 @@ impl Loaded {
     }
 }
 
+/// Certificates, keys and authorities that were read and fit together, ready to take the place of those in use. Reading waits
+/// for the disk: do it where nobody waits for you.
+pub struct Certificates(Loaded);
+
+impl Certificates {
+    /// Reads and checks every file of these settings.
+    pub fn read(settings: &TlsSettings, upstream: Transport) -> Result<Self, TlsError> {
+        Loaded::load(settings, upstream == Transport::Tls).map(Self)
+    }
+}
+
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Certificates").field(&self.0.shown).finish()
+    }
+}
+
 impl Tls {
     pub(super) fn load(settings: &TlsSettings, upstream: bool) -> Result<Self, TlsError> {
         Ok(Self(Arc::new(RwLock::new(Arc::new(Loaded::load(settings, upstream)?)))))
     }
 
     /// All of it, or nothing.
-    pub(super) fn reload(&self, settings: &TlsSettings, upstream: bool) -> Result<(), TlsError> {
-        let loaded = Loaded::load(settings, upstream)?;
-        if loaded.server.is_none() && self.can_accept() {
+    pub(super) fn renew(&self, fresh: Certificates) -> Result<(), TlsError> {
+        if fresh.0.server.is_none() && self.can_accept() {
             return Err(TlsError::no_server_certificate());
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh.0);
         Ok(())
     }
 

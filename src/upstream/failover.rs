@@ -102,6 +102,13 @@ impl Failover {
         }
     }
 
+    /// Other thresholds from now on. What has been counted stands; it is compared with them at the next strike, because a
+    /// change of settings is no failure of a target.
+    pub fn set_thresholds(&mut self, threshold: u32, min_handsets: u32) {
+        self.threshold = threshold.max(1);
+        self.min_handsets = min_handsets.max(1) as usize;
+    }
+
     /// Numbers an attempt that is being sent now.
     pub fn begin(&mut self, target: Arc<str>, now: Instant) -> Attempt {
         let seq = self.next_seq;

@@ -211,6 +211,14 @@ impl Upstream {
         }));
     }
 
+    /// Takes over what of these settings may change while it runs: thresholds and failure codes. The source, its transport and
+    /// the order of targets stay as they were at the start.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        let Settings { source: _, transport: _, selection: _, failures, failure_codes, min_handsets } = settings;
+        self.failover.set_thresholds(failures, min_handsets);
+        self.settings = Settings { failures, failure_codes, min_handsets, ..self.settings.clone() };
+    }
+
     /// Numbers a REGISTER attempt that is being sent to the active target now. `None` before there is one: hold the
     /// request; that is no strike.
     pub fn begin_attempt(&mut self, now: Instant) -> Option<Attempt> {

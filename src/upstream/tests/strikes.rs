@@ -350,3 +350,31 @@ fn a_hundred_events_are_kept() {
     }
     assert_eq!(bench.upstream.snapshot(bench.now).events.len(), 100);
 }
+
+#[test]
+fn other_thresholds_are_compared_at_the_next_strike_and_move_nobody_by_themselves() {
+    let mut bench = Bench::with("ab");
+    bench.attempts(&[TIMEOUT, TIMEOUT]);
+    bench.upstream.reconfigure(Settings { failures: 1, ..settings() });
+    bench.drain();
+    assert_eq!((bench.count(), bench.active(), bench.rollovers().len()), (2, 'a', 0), "no failure, no rollover");
+    bench.attempt(TIMEOUT);
+    assert_eq!(bench.active(), 'b');
+
+    let mut bench = Bench::with("ab");
+    bench.attempts(&[TIMEOUT, TIMEOUT]);
+    bench.upstream.reconfigure(Settings { failures: 5, failure_codes: vec![403], ..settings() });
+    bench.attempts(&[TIMEOUT, code(503)]);
+    assert_eq!((bench.count(), bench.active()), (3, 'a'), "503 is none any more");
+    bench.attempts(&[code(403), TIMEOUT]);
+    assert_eq!(bench.active(), 'b');
+}
+
+#[test]
+fn what_names_the_targets_does_not_change_while_it_runs() {
+    let mut bench = Bench::with("ab");
+    let source = Source::Static { host: "192.0.2.9".to_owned(), port: None };
+    let other = Settings { selection: Selection::Weighted, ..Settings::new(source, Transport::Tls) };
+    bench.upstream.reconfigure(other);
+    assert_eq!(*bench.upstream.settings(), settings());
+}

@@ -110,6 +110,16 @@ impl Holdline {
         self.said(message).swap_remove(times - 1)
     }
 
+    /// Waits until there are so many lines like this, and returns all like it.
+    pub async fn until_lines(&self, many: usize, like: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let waited =
+            self.log.0.wait("lines", PATIENCE, |(_, events)| events.iter().filter(|e| like(e)).count() >= many);
+        if let Err(late) = waited.await {
+            panic!("{late}; the log:\n{}", self.text());
+        }
+        self.lines().into_iter().filter(|line| like(line)).collect()
+    }
+
     /// One page of the admin listener.
     pub async fn get(&self, path: &str) -> (u16, String) {
         let mut answer = String::new();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdline::flow::Transport;
+use holdline::proxy::Settings;
 
 use super::server::Manner;
 use super::world::{Setup, World};
@@ -103,4 +104,24 @@ fn trap_12_after_a_rollover_the_new_servers_challenge_goes_to_the_phone_untouche
     world.run_for(10 * SECOND);
     assert_eq!(world.phones[phone].codes(), [401, 200, 401, 200]);
     assert_eq!(world.server("b").registers(), 2, "one with a's nonce, one with b's: no loop");
+}
+
+#[test]
+fn new_settings_hold_for_what_begins_after_them() {
+    let mut world = World::new(Setup::default());
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(SECOND);
+    world.reload(Settings { attempt_timeout: SECOND, register_interval: Some(90 * SECOND), ..Settings::default() });
+    world.run_for(Duration::from_millis(2_900));
+    assert_eq!(world.count(), 0, "the attempt under way has its four seconds");
+    world.run_for(Duration::from_millis(200));
+    assert_eq!(world.count(), 1);
+    world.run_for(SECOND);
+    assert_eq!((world.count(), world.active().as_str()), (2, "a"), "the next ones have one");
+    world.run_for(SECOND);
+    assert_eq!(world.active(), "b");
+    world.run_for(SECOND);
+    assert!(world.phones[phone].registered());
 }

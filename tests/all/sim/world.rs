@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use holdline::flow::{Cause, ConnId, Flow, NetCommand, NetEvent, Side, SocketId, Transport};
 use holdline::metrics::Metrics;
-use holdline::proxy::{Action, Core, Event, Settings, Socket};
+use holdline::proxy::{Action, Core, Event, Fresh, Settings, Socket};
 use holdline::upstream::{self, LookupFailure, Persisted, Record, RecordSet, Rollover, Source, Upstream};
 
 use super::phone::Phone;
@@ -285,6 +285,13 @@ impl World {
         let rolled = self.core.roll(None, self.now).expect("a next target");
         self.perform();
         rolled
+    }
+
+    /// Other settings of the proxy from now on.
+    pub fn reload(&mut self, proxy: Settings) {
+        let upstream = self.core.upstream().settings().clone();
+        self.core.handle(Event::Settings(Box::new(Fresh { proxy, upstream })), self.now);
+        self.perform();
     }
 
     /// A server closes every connection Holdline has to it (a reset), at once.
