@@ -15,11 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use crate::dns::Resolver;
 use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
 use crate::proxy::bindings::Change;
+use crate::proxy::phones::{Phones, Query};
 use crate::proxy::{Action, Core, Event, Fresh, Settings as ProxySettings, Socket};
 use crate::store::{Restored, Store, StoreError};
 use crate::transport::tls::TlsError;
 use crate::transport::{self, BindError, Transports};
-use crate::upstream::{self, LookupFailure, RecordSet, Source, Upstream};
+use crate::upstream::{self, LookupFailure, RecordSet, RollError, Rollover, Source, Upstream};
 
 /// Timers run together at most this much late: a fleet's thousands of deadlines must not be thousands of wake-ups.
 const GRAIN: Duration = Duration::from_millis(10);
@@ -69,6 +70,12 @@ pub struct Live {
 pub enum Request {
     /// The upstream's part of `/status`.
     Status(oneshot::Sender<serde_json::Value>),
+    /// The same with the last hour, minute by minute: what the status page draws.
+    StatusWithHistory(oneshot::Sender<serde_json::Value>),
+    /// Phones that match, at most so many. For the control socket alone.
+    Phones(Query, usize, oneshot::Sender<Phones>),
+    /// An operator's rollover: to this target, or to the next one.
+    Roll(Option<String>, oneshot::Sender<Result<Rollover, RollError>>),
     /// Bring the gauges up to date before a scrape.
     Gauges(oneshot::Sender<()>),
     /// Other settings from now on. The answer is what could not be used; everything is as it was then.
@@ -322,6 +329,15 @@ impl Driver {
         match request {
             Request::Status(to) => {
                 let _ = to.send(self.core.status(Instant::now()));
+            }
+            Request::StatusWithHistory(to) => {
+                let _ = to.send(self.core.status_with_history(Instant::now()));
+            }
+            Request::Phones(query, limit, to) => {
+                let _ = to.send(self.core.phones(&query, limit, Instant::now()));
+            }
+            Request::Roll(target, to) => {
+                let _ = to.send(self.core.roll(target.as_deref(), Instant::now()));
             }
             Request::Gauges(to) => {
                 self.core.refresh_gauges();

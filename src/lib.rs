@@ -15,7 +15,7 @@
 //!                    ├─────► transaction
 //!                    └─────► upstream
 //!
-//! admin, metrics, logging                         what is seen from outside
+//! admin, control, metrics, logging                what is seen from outside, and the operator's hand
 //! agents                                          our own phones, registrars and DNS, for demo and tests
 //! ```
 //!
@@ -25,6 +25,7 @@ pub mod admin;
 pub mod agents;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dns;
 pub mod driver;
 pub mod flow;

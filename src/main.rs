@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
+use holdline::cli::Failure;
+
 fn main() -> ExitCode {
     match holdline::cli::main(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("holdline: {failure}");
+            if !matches!(failure, Failure::No) {
+                eprintln!("holdline: {failure}");
+            }
             failure.exit_code()
         }
     }

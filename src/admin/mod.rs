@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::driver::{Pulse, Request};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, REVISION};
 use watch::Watch;
 
 /// How long the driver may take to answer a question before the page goes on without it.
@@ -83,6 +83,15 @@ impl Admin {
             tracing::error!(%error, "the admin listener ended");
         }
     }
+}
+
+/// What is running, and for how long: the `holdline` object of `/status`.
+pub(crate) fn about(started: Instant) -> serde_json::Value {
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "revision": REVISION,
+        "uptime_seconds": started.elapsed().as_secs(),
+    })
 }
 
 /// State of the routes.

@@ -12,9 +12,8 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Pages;
+use super::{Pages, about};
 use crate::driver::Request;
-use crate::metrics::REVISION;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -67,11 +66,7 @@ async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
 }
 
 async fn status(State(pages): State<Pages>) -> impl IntoResponse {
-    let about = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "revision": REVISION,
-        "uptime_seconds": pages.started.elapsed().as_secs(),
-    });
+    let about = about(pages.started);
     let (code, value) = if let Some(Value::Object(mut said)) = pages.ask(Request::Status).await {
         said.insert("holdline".to_owned(), about);
         (StatusCode::OK, Value::Object(said))

@@ -23,7 +23,7 @@ fn start(status: Option<Value>) -> (SocketAddr, Arc<Pulse>) {
                     metrics.transactions.set(42);
                     let _gone = to.send(());
                 }
-                Request::Reload(..) => {}
+                _ => {}
             }
         }
     });

@@ -14,6 +14,8 @@ pub enum Failure {
     Config(ConfigError),
     /// Something this needs cannot be had, a port for instance: 69.
     Unavailable(anyhow::Error),
+    /// The answer to the question is no, and has been given: 1, without a word.
+    No,
     /// Anything else: 1.
     Other(anyhow::Error),
 }
@@ -26,7 +28,7 @@ impl Failure {
             Failure::Usage(_) => 64,
             Failure::Config(_) => 78,
             Failure::Unavailable(_) => 69,
-            Failure::Other(_) => 1,
+            Failure::No | Failure::Other(_) => 1,
         })
     }
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(line) => f.write_str(line),
+            Failure::No => f.write_str("no"),
             Failure::Config(error) => write!(f, "bad configuration: {error}"),
             Failure::Unavailable(error) | Failure::Other(error) => write!(f, "{error:#}"),
         }

@@ -4,8 +4,14 @@ pub mod args;
 mod check;
 mod demo;
 mod failure;
+mod healthcheck;
+mod phones;
+mod reach;
 mod reload;
+mod roll;
 mod run;
+mod status;
+mod terminal;
 mod watch;
 
 use std::ffi::OsString;
@@ -32,6 +38,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub enum Command {
     /// Serve phones: resolve the SRV record, forward requests, fail over.
     Run(Box<RunArgs>),
+    /// Show targets, counts and what happened: what the status page shows, on a terminal.
+    Status(status::StatusArgs),
+    /// List the phones, registered or in trouble; exit status 0: one that matches is registered, 1: none is.
+    Phones(phones::PhonesArgs),
+    /// Make another target active now.
+    Roll(roll::RollArgs),
+    /// Probe a running Holdline; exit status 0: healthy, 1: not.
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Show a whole failover on loopback: phones, two registrars, DNS, with nothing to install.
     Demo(demo::DemoArgs),
 }
@@ -41,6 +55,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure
     match parse(arguments)?.command {
         Command::Run(args) if args.check => check::check(&args),
         Command::Run(args) => run::run(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Phones(args) => phones::phones(&args),
+        Command::Roll(args) => roll::roll(&args),
+        Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Demo(args) => demo::demo(&args),
     }
 }

@@ -10,9 +10,10 @@ use super::check::upstream;
 use super::reload::Reloader;
 use super::watch::watch;
 use crate::admin::{Admin, Shared};
-use crate::config::{Config, Layers, Note, misspelt_variables};
+use crate::config::{Config, ControlPath, Layers, Note, misspelt_variables};
+use crate::control::{self, Control, Place};
 use crate::dns::Resolver;
-use crate::driver::{Driver, Setup, StartError};
+use crate::driver::{Driver, Request, Setup, StartError};
 use crate::logging;
 use crate::metrics::{Metrics, REVISION};
 use crate::upstream::Source;
@@ -45,6 +46,7 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
     let (requests, questions) = mpsc::channel(QUESTIONS);
 
     let reloader = Reloader::new(args.clone(), layers, &config, requests.clone(), metrics.clone());
+    let control = config.control.clone();
     let driver = Driver::start(Setup::from(config), metrics.clone()).await.map_err(|error| match error {
         StartError::Bind(_) | StartError::Store(_) => Failure::Unavailable(error.into()),
         StartError::Random => Failure::Other(error.into()),
@@ -53,12 +55,32 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
         tracing::info!(side = socket.side.as_str(), transport = %socket.transport, address = %socket.local, "listening");
     }
 
+    let _place = match &control {
+        Some(wanted) => control_socket(wanted, requests.clone())?,
+        None => None,
+    };
     tracing::info!(address = %admin.addr(), "admin: /metrics /livez /readyz /status");
     admin.serve(Shared { metrics, pulse: driver.pulse(), requests }).context("admin")?;
     tokio::spawn(watch(reloader, hangup));
 
     driver.run(questions, stop.wait()).await;
     Ok(())
+}
+
+/// The operator's socket. Where its path is only a default, a state directory that cannot be used is no reason not to start.
+fn control_socket(wanted: &ControlPath, requests: mpsc::Sender<Request>) -> Result<Option<Place>, Failure> {
+    match Control::bind(&wanted.path) {
+        Ok(Control { listener, place }) => {
+            control::serve(listener, requests).context("control")?;
+            tracing::info!(path = %wanted.path.display(), "control socket: holdline phones, holdline roll");
+            Ok(Some(place))
+        }
+        Err(error) if wanted.default => {
+            tracing::warn!(%error, "no control socket: holdline phones and holdline roll cannot reach this one");
+            Ok(None)
+        }
+        Err(error) => Err(Failure::Unavailable(error.into())),
+    }
 }
 
 impl From<Config> for Setup {

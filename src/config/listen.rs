@@ -25,12 +25,16 @@ pub(super) fn listeners(layers: &Layers, upstream: Transport) -> Result<Listener
         return Err(layers.error("listen", "an empty list reaches no phone; write udp:0.0.0.0:5060"));
     }
     let upstream_bind = layers.need("upstream_bind", upstream_bind)?;
-    let admin = layers.need("admin", |text| {
-        text.parse().map_err(|_| Remedy::from("not an address with a port; write 0.0.0.0:9460 or [::]:9460"))
-    })?;
-    let found = Listeners { listen, upstream_bind, admin };
+    let found = Listeners { listen, upstream_bind, admin: admin(layers)? };
     found.refuse_shared_ports(layers, upstream)?;
     Ok(found)
+}
+
+/// Where the admin listener is bound.
+pub(super) fn admin(layers: &Layers) -> Result<SocketAddr, ConfigError> {
+    layers.need("admin", |text| {
+        text.parse().map_err(|_| Remedy::from("not an address with a port; write 0.0.0.0:9460 or [::]:9460"))
+    })
 }
 
 impl Listeners {

@@ -12,13 +12,14 @@ mod listen;
 mod value;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, Origin};
 pub use files::writable_directory;
 pub use layers::{Layers, misspelt_variables};
 
+use crate::control::{DEFAULT_NAME, LONGEST_PATH};
 use crate::flow::Transport;
 use crate::logging;
 use crate::proxy::contact::Mode;
@@ -46,7 +47,7 @@ pub struct Config {
     /// The secret behind the user parts handed out, where the operator gives it.
     pub contact_key: Option<[u8; 32]>,
     /// The operator's Unix socket.
-    pub control: Option<PathBuf>,
+    pub control: Option<ControlPath>,
     /// Time to leave after SIGTERM.
     pub drain_timeout: Duration,
     /// The admin listener.
@@ -55,6 +56,15 @@ pub struct Config {
     pub log: logging::Settings,
     /// What an operator should know about this configuration: one log line each.
     pub notes: Vec<Note>,
+}
+
+/// Where the operator's socket is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlPath {
+    /// Short enough for a socket's address.
+    pub path: PathBuf,
+    /// Nobody asked for it: it follows from `state_dir`.
+    pub default: bool,
 }
 
 /// Something about a valid configuration that deserves a log line.
@@ -83,10 +93,8 @@ impl Config {
         if !matches!(failover.source, Source::Srv { .. }) && failover.selection == Selection::Weighted {
             notes.push(Note::warning("selection has no effect without an SRV record"));
         }
-        let control = layers.one("control", value::path)?;
-        if control.is_some() {
-            notes.push(Note::warning("control has no effect in this version: there are no operator's commands yet"));
-        }
+        let state_dir = state_dir(layers)?;
+        let control = control(layers, state_dir.as_deref(), &mut notes)?;
         let connections = layers.need("limit_connections", |t| value::number(t, 1, 1_000_000))?;
         Ok(Config {
             transport: TransportSettings {
@@ -100,7 +108,7 @@ impl Config {
             upstream: failover,
             proxy,
             nameservers: layers.many("nameserver", |t| value::ip_port(t, 53))?,
-            state_dir: state_dir(layers)?,
+            state_dir,
             contact_key: contact_key(layers)?,
             control,
             drain_timeout: layers
@@ -322,6 +330,46 @@ fn state_dir(layers: &Layers) -> Result<Option<PathBuf>, ConfigError> {
         Some(path) if path.exists() && !path.is_dir() => Err(layers.error("state_dir", "is not a directory")),
         _ => Ok(path),
     }
+}
+
+/// Where a running Holdline with such settings is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The admin listener, as it is bound.
+    pub admin: SocketAddr,
+    /// The control socket, if there is one.
+    pub control: Option<PathBuf>,
+}
+
+/// Reads of a configuration only what leads to the Holdline that runs with it.
+pub fn whereabouts(layers: &Layers) -> Result<Whereabouts, ConfigError> {
+    let state_dir = layers.one("state_dir", value::path)?;
+    let control = layers.one("control", value::path)?.or_else(|| state_dir.map(|dir| dir.join(DEFAULT_NAME)));
+    Ok(Whereabouts { admin: listen::admin(layers)?, control })
+}
+
+/// The path given, else the one in the state directory, if there is one.
+fn control(
+    layers: &Layers,
+    state_dir: Option<&Path>,
+    notes: &mut Vec<Note>,
+) -> Result<Option<ControlPath>, ConfigError> {
+    let fits = |path: &Path| path.as_os_str().len() <= LONGEST_PATH;
+    if let Some(path) = layers.one("control", value::path)? {
+        if !fits(&path) {
+            return Err(layers.error("control", format!("a socket's path has at most {LONGEST_PATH} bytes")));
+        }
+        return Ok(Some(ControlPath { path, default: false }));
+    }
+    let Some(path) = state_dir.map(|dir| dir.join(DEFAULT_NAME)) else { return Ok(None) };
+    if !fits(&path) {
+        notes.push(Note::warning(format!(
+            "state_dir is too long a path for a socket in it (at most {LONGEST_PATH} bytes): give control, or do without the \
+             operator's commands"
+        )));
+        return Ok(None);
+    }
+    Ok(Some(ControlPath { path, default: true }))
 }
 
 /// Any file of at least 16 bytes: its digest is the key.

@@ -305,14 +305,9 @@ impl Core {
     }
 
     /// Metrics of an attempt that was classed.
-    pub(super) fn count_attempt(&self, attempt: &Attempt, outcome: Outcome, class: Class, now: Instant) {
+    pub(super) fn count_attempt(&mut self, attempt: &Attempt, outcome: Outcome, class: Class, now: Instant) {
         let target = self.metrics.target(&attempt.target);
-        let ended = match (class, outcome) {
-            (Class::Success, _) => AttemptOutcome::Success,
-            (Class::Failure, _) => AttemptOutcome::Failed,
-            (Class::Neutral, Outcome::Response(401 | 407)) => AttemptOutcome::Challenged,
-            (Class::Neutral, Outcome::Response(_) | Outcome::Failed(_)) => AttemptOutcome::Rejected,
-        };
+        let ended = ended(class, outcome);
         target.attempts(ended).inc();
         if class == Class::Failure {
             let reason = match outcome {
@@ -321,12 +316,24 @@ impl Core {
             };
             target.failures(reason).inc();
         }
-        target.duration.observe(now.saturating_duration_since(attempt.started).as_secs_f64());
+        let took = now.saturating_duration_since(attempt.started);
+        target.duration.observe(took.as_secs_f64());
+        self.history.note(ended, outcome.code().map(|_| took), now);
     }
 
     /// The side and transport a flow's counters go to.
     pub(super) fn labels(&self, flow: Flow) -> (Side, crate::flow::Transport) {
         (self.side(flow), self.flow_transport(flow))
+    }
+}
+
+/// What an attempt counts as in the metrics.
+pub(super) fn ended(class: Class, outcome: Outcome) -> AttemptOutcome {
+    match (class, outcome) {
+        (Class::Success, _) => AttemptOutcome::Success,
+        (Class::Failure, _) => AttemptOutcome::Failed,
+        (Class::Neutral, Outcome::Response(401 | 407)) => AttemptOutcome::Challenged,
+        (Class::Neutral, Outcome::Response(_) | Outcome::Failed(_)) => AttemptOutcome::Rejected,
     }
 }
 

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use super::bindings::Bindings;
 use super::conns::Connections;
 use super::context::{ContextId, Contexts};
+use super::history::History;
 use super::identity::Key;
 use super::names::Names;
 use super::observe::Summaries;
 use super::reload::Fresh;
 use super::settings::Settings;
+use super::troubled::Troubled;
 use crate::flow::{Cause, ConnId, Flow, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
 use crate::metrics::Metrics;
 use crate::transaction::{Timers, Transactions, TxAction};
@@ -88,6 +90,10 @@ pub struct Core {
     pub(super) summaries: Summaries,
     /// Why the flow failed whose transactions are being told.
     pub(super) failing: Cause,
+    /// The transports' words for it, until somebody has taken them.
+    pub(super) failing_detail: Option<Arc<str>>,
+    pub(super) history: History,
+    pub(super) troubled: Troubled,
     sweep: Instant,
     actions: VecDeque<Action>,
 }
@@ -127,6 +133,9 @@ impl Core {
             branches: first_branch,
             draining: false,
             failing: Cause::Unreachable,
+            failing_detail: None,
+            history: History::new(now),
+            troubled: Troubled::default(),
             rollovers: 0,
             summaries: Summaries::default(),
             sweep: now + SWEEP,

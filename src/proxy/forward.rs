@@ -45,6 +45,7 @@ impl Core {
             Ok(rendered) => rendered,
             Err((status, phrase)) => {
                 context.tries[index].state = TryState::Closed;
+                self.note_refusal(context, Some((status, phrase)), now);
                 self.answer(context, status, phrase, &[], now);
                 return;
             }
@@ -61,6 +62,7 @@ impl Core {
             }
             Err(_) => {
                 this.state = TryState::Closed;
+                self.note_refusal(context, Some((503, "Transaction table full")), now);
                 self.answer(context, 503, "Transaction table full", &[("Retry-After", "10")], now);
             }
         }

@@ -10,6 +10,7 @@ use super::conns::{Conn, Lease};
 use super::core::{Core, Socket};
 use super::settings::allows;
 use crate::flow::{Cause, ConnId, Flow, Hop, HostPort, NetCommand, Side, SocketId, Transport};
+use crate::upstream::bounded;
 
 /// CRLF CRLF, the keep-alive of RFC 5626 §4.4.1.
 const PING: Bytes = Bytes::from_static(b"\r\n\r\n");
@@ -37,9 +38,12 @@ impl Core {
         let Some(gone) = self.conns.remove(conn) else { return };
         tracing::debug!(remote = %gone.remote, transport = %gone.transport, %cause, %detail, "upstream connection failed");
         self.note_connection_failure(&gone, cause, detail, now);
+        let detail = bounded(detail.as_bytes());
         for (id, index) in self.contexts.waited_for(conn) {
+            self.failing_detail.clone_from(&detail);
             self.try_failed(id, index, cause, now);
         }
+        self.failing_detail = None;
     }
 
     pub(super) fn accepted(

@@ -5,6 +5,8 @@
 //! register  tries, retries, deadlines     → relay     everything else
 //! forward   the bytes that go on          → links     the connections they go on
 //! answer    the way back                  → observe   what is noted and told
+//! history   REGISTER outcomes by minute   → status    what is shown of all that
+//! troubled  who does not get registered   → phones    who they are, for the operator alone
 //! ```
 //!
 //! [`Core`] is the only face: see its module for the call order.
@@ -19,6 +21,7 @@ mod context;
 mod core;
 mod dialog;
 mod forward;
+mod history;
 pub mod identity;
 mod intake;
 mod keepalive;
@@ -26,6 +29,7 @@ mod links;
 pub mod names;
 mod numbers;
 mod observe;
+pub mod phones;
 pub mod reach;
 mod register;
 mod relay;
@@ -34,6 +38,7 @@ mod request;
 mod settings;
 mod siphash;
 mod status;
+mod troubled;
 
 pub use self::core::{Action, Core, Event, Socket};
 pub use reload::Fresh;

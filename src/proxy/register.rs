@@ -21,7 +21,7 @@ use super::settings::Exhausted;
 use crate::flow::{Cause, Flow, Hop};
 use crate::message::Message;
 use crate::upstream::classes::classify;
-use crate::upstream::{Class, Outcome, Target};
+use crate::upstream::{Class, Outcome, Target, bounded};
 
 /// Pauses after the first and after every later instant failure on one target.
 const PACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
@@ -191,11 +191,15 @@ impl Core {
             return;
         }
         let late = context.tries[index].state == TryState::Late;
+        // A phone's daily challenge and success need no words.
+        let detail = if matches!(status, 200..=299 | 401 | 407) { None } else { bounded(response.reason()) };
         let class = if late {
             self.late_class(context, index, status, now)
         } else {
-            self.class_response(context, index, status, now)
+            self.class_response(context, index, status, detail.clone(), now)
         };
+        let target = context.tries[index].target.clone();
+        self.note_attempt(context, (&target, Outcome::Response(status)), class.0, detail, now);
         let rolled = class.1;
         let this = &mut context.tries[index];
         this.client = None;
@@ -213,7 +217,6 @@ impl Core {
                 }
             }
             Class::Success | Class::Neutral | Class::Failure => {
-                let target = context.tries[index].target.clone();
                 if let Some(state) = registering(context) {
                     state.answered_by = Some(target);
                 }
@@ -235,10 +238,17 @@ impl Core {
     }
 
     /// Classes a response that came in time; also whether it rolled over.
-    fn class_response(&mut self, context: &mut Context, index: usize, status: u16, now: Instant) -> (Class, bool) {
+    fn class_response(
+        &mut self,
+        context: &mut Context,
+        index: usize,
+        status: u16,
+        detail: Option<Arc<str>>,
+        now: Instant,
+    ) -> (Class, bool) {
         let Kind::Register(state) = &context.kind else { return (Class::Neutral, false) };
         let Some(attempt) = context.tries[index].attempt.as_ref() else { return (Class::Neutral, false) };
-        let verdict = self.upstream.finish(attempt, state.handset, Outcome::Response(status), now);
+        let verdict = self.upstream.finish_because(attempt, state.handset, Outcome::Response(status), detail, now);
         self.count_attempt(attempt, Outcome::Response(status), verdict.class, now);
         (verdict.class, verdict.rolled_over)
     }
@@ -263,8 +273,11 @@ impl Core {
     fn class(&mut self, context: &mut Context, index: usize, outcome: Outcome, now: Instant) -> bool {
         let Kind::Register(state) = &context.kind else { return false };
         let Some(attempt) = context.tries[index].attempt.as_ref() else { return false };
-        let verdict = self.upstream.finish(attempt, state.handset, outcome, now);
+        let detail = self.failing_detail.take();
+        let verdict = self.upstream.finish_because(attempt, state.handset, outcome, detail.clone(), now);
         self.count_attempt(attempt, outcome, verdict.class, now);
+        let target = attempt.target.clone();
+        self.note_attempt(context, (&target, outcome), verdict.class, detail, now);
         verdict.rolled_over
     }
 
@@ -338,6 +351,9 @@ impl Core {
     /// The handset's deadline: no further try. A failure response goes back now; a branch that is still open may yet
     /// bring an answer, and its outcome counts all the same.
     fn register_deadline(&mut self, context: &mut Context, now: Instant) {
+        if context.tries.is_empty() {
+            self.note_refusal(context, None, now);
+        }
         let Some(state) = registering(context) else { return };
         state.next_try = None;
         state.held = false;

@@ -1,6 +1,5 @@
 //! A new request: validated (RFC 3261 §16.3), routed (§16.4, §16.5) and handed on.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -219,10 +218,7 @@ impl Core {
     /// Opens the context of a REGISTER and launches its first try.
     fn register_request(&mut self, server: ServerId, request: Message, arrival: Arrival, aor: &str, now: Instant) {
         let aor: Arc<str> = Arc::from(aor);
-        let handset = match arrival.source.ip().to_canonical() {
-            IpAddr::V4(ip) => self.key.hash(&[aor.as_bytes(), &ip.octets()]),
-            IpAddr::V6(ip) => self.key.hash(&[aor.as_bytes(), &ip.octets()]),
-        };
+        let handset = self.handset_hash(&aor, arrival.source.ip());
         let call = self.key.hash(&[request.call_id(), aor.as_bytes()]);
         let cseq = request.cseq().map_or(0, |cseq| cseq.number);
         let reach = reach::of_register(&request, arrival.flow);

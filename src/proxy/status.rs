@@ -29,8 +29,17 @@ impl Core {
             "flows": flows,
             "bindings": { "count": self.bindings.confirmed_len(), "orphaned": orphaned, "limit": self.bindings.limit() },
             "transactions": { "count": self.transactions.len(), "limit": self.settings.max_transactions },
+            "registrations": { "last_hour": self.history.hour(now), "since_start": self.history.totals() },
             "draining": self.draining,
         })
+    }
+
+    /// As [`Core::status`], with what the status page draws: the last hour by minutes.
+    #[must_use]
+    pub fn status_with_history(&self, now: Instant) -> Value {
+        let mut status = self.status(now);
+        status["history"] = json!(self.history.shown(now));
+        status
     }
 
     /// Takes a binding over from before a restart, if a listener still has its address. False if it is left out.

@@ -8,10 +8,25 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::classes::Outcome;
-use super::failover::Tally;
+use super::failover::{Hit, Tally};
 
 /// So many events are kept.
 pub const MAX_EVENTS: usize = 100;
+
+/// Of a stranger's words so many bytes are kept.
+pub const MAX_DETAIL: usize = 240;
+
+/// Words of a peer as they are kept: at most [`MAX_DETAIL`] bytes, control characters replaced. `None` for nothing.
+#[must_use]
+pub fn bounded(words: &[u8]) -> Option<Arc<str>> {
+    let words = words.trim_ascii();
+    let cut = &words[..words.len().min(MAX_DETAIL)];
+    let text: String = String::from_utf8_lossy(cut)
+        .chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    (!text.is_empty()).then(|| Arc::from(text))
+}
 
 /// Why another target became active. The metric label of `failovers_total{reason}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,7 +55,7 @@ impl Reason {
 }
 
 /// A counted failure, as told of in a rollover.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Strike {
     /// How long before the rollover.
     pub age: Duration,
@@ -48,6 +63,8 @@ pub struct Strike {
     pub outcome: Outcome,
     /// Hash of the handset.
     pub handset: u64,
+    /// The peer's or the transport's own words, as in [`Hit`].
+    pub detail: Option<Arc<str>>,
 }
 
 /// Another target became active (or the only one once more).
@@ -74,7 +91,12 @@ impl Rollover {
         let strikes = tally
             .hits
             .iter()
-            .map(|h| Strike { age: now.saturating_duration_since(h.at), outcome: h.outcome, handset: h.handset })
+            .map(|h| Strike {
+                age: now.saturating_duration_since(h.at),
+                outcome: h.outcome,
+                handset: h.handset,
+                detail: h.detail.clone(),
+            })
             .collect();
         Rollover { from, to, epoch, reason, count: tally.count, strikes, handsets: tally.handsets }
     }
@@ -195,7 +217,7 @@ pub enum EventShown {
 }
 
 /// One failure in an [`EventShown::Rollover`].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StrikeShown {
     /// Age in seconds.
     pub age_seconds: f64,
@@ -203,6 +225,19 @@ pub struct StrikeShown {
     pub cause: &'static str,
     /// The status code of a `response`.
     pub code: Option<u16>,
+    /// The peer's own words, or what is wrong with its certificate. Written by strangers: never to be shown raw.
+    pub detail: Option<Arc<str>>,
+}
+
+impl StrikeShown {
+    pub(super) fn of(hit: &Hit, now: Instant) -> Self {
+        StrikeShown {
+            age_seconds: seconds(now.saturating_duration_since(hit.at)),
+            cause: hit.outcome.reason(),
+            code: hit.outcome.code(),
+            detail: hit.detail.clone(),
+        }
+    }
 }
 
 impl EventShown {
@@ -225,6 +260,7 @@ impl EventShown {
                         age_seconds: seconds(s.age + age),
                         cause: s.outcome.reason(),
                         code: s.outcome.code(),
+                        detail: s.detail.clone(),
                     })
                     .collect(),
             },

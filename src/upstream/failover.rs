@@ -32,7 +32,7 @@ pub struct Attempt {
 }
 
 /// A failure that counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
     /// When the attempt ended.
     pub at: Instant,
@@ -40,6 +40,8 @@ pub struct Hit {
     pub outcome: Outcome,
     /// Hash of the handset whose REGISTER it was.
     pub handset: u64,
+    /// The peer's or the transport's own words, if it had any: a reason phrase, what is wrong with a certificate.
+    pub detail: Option<Arc<str>>,
 }
 
 /// What one outcome did.
@@ -138,8 +140,8 @@ impl Failover {
         if self.hits.len() == MAX_STRIKES {
             self.hits.pop_front();
         }
-        self.hits.push_back((seq, hit));
         self.handsets.insert(hit.handset);
+        self.hits.push_back((seq, hit));
         if self.count >= self.threshold && self.handsets.len() >= self.min_handsets {
             Step::Enough
         } else {
@@ -169,7 +171,7 @@ impl Failover {
         self.epoch += 1;
         let tally = Tally {
             count: self.count,
-            hits: self.hits.iter().map(|(_, hit)| *hit).collect(),
+            hits: self.hits.iter().map(|(_, hit)| hit.clone()).collect(),
             handsets: self.handsets.len(),
         };
         self.clear();
@@ -193,6 +195,11 @@ impl Failover {
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// The last of the counted strikes, oldest first, at most [`MAX_STRIKES`].
+    pub fn hits(&self) -> impl Iterator<Item = &Hit> {
+        self.hits.iter().map(|(_, hit)| hit)
     }
 
     /// How many different handsets the counted strikes come from.
@@ -224,7 +231,7 @@ mod tests {
     use crate::flow::Cause;
 
     fn hit(at: Instant, handset: u64) -> Hit {
-        Hit { at, outcome: Outcome::Failed(Cause::Timeout), handset }
+        Hit { at, outcome: Outcome::Failed(Cause::Timeout), handset, detail: None }
     }
 
     fn machine(threshold: u32, min_handsets: u32) -> (Failover, Instant) {

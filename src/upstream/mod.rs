@@ -40,7 +40,7 @@ use tracing::{info, warn};
 pub use actions::{RollError, UpstreamAction, Verdict};
 pub use classes::{Class, FAILURE_CODES, Outcome};
 use events::{Events, What};
-pub use events::{Reason, Rollover, Strike};
+pub use events::{MAX_DETAIL, Reason, Rollover, Strike, bounded};
 pub use failover::Attempt;
 use failover::{Failover, Hit, Step};
 pub use install::{MAX_ADDRESSES, MAX_PAST_TARGETS};
@@ -229,8 +229,21 @@ impl Upstream {
     /// Takes the outcome of an attempt, once per attempt. `handset`: a hash of address-of-record and source, to tell handsets
     /// apart.
     pub fn finish(&mut self, attempt: &Attempt, handset: u64, outcome: Outcome, now: Instant) -> Verdict {
+        self.finish_because(attempt, handset, outcome, None, now)
+    }
+
+    /// As [`Upstream::finish`], with the peer's or the transport's own words for it (see [`bounded`]), which are shown with the
+    /// rollover.
+    pub fn finish_because(
+        &mut self,
+        attempt: &Attempt,
+        handset: u64,
+        outcome: Outcome,
+        detail: Option<Arc<str>>,
+        now: Instant,
+    ) -> Verdict {
         let class = classes::classify(outcome, &self.settings.failure_codes);
-        let step = self.failover.finish(attempt, class, Hit { at: now, outcome, handset });
+        let step = self.failover.finish(attempt, class, Hit { at: now, outcome, handset, detail });
         match step {
             Step::Stale | Step::Unmoved => {}
             Step::Cleared => self.lap.clear(),
@@ -254,7 +267,7 @@ impl Upstream {
     /// A 2xx on a branch whose attempt was classed already: the target is alive after all. Clears the count if the attempt's
     /// epoch is still the current one.
     pub fn late_success(&mut self, attempt: &Attempt, now: Instant) {
-        let hit = Hit { at: now, outcome: Outcome::Response(200), handset: 0 };
+        let hit = Hit { at: now, outcome: Outcome::Response(200), handset: 0, detail: None };
         if self.failover.finish(attempt, Class::Success, hit) == Step::Cleared {
             self.lap.clear();
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::events::{EventShown, seconds};
+use super::events::{EventShown, StrikeShown, seconds};
 use super::{Source, Target, Upstream};
 
 /// Everything about targets, counts and DNS at one moment.
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub failures: u32,
     /// From how many handsets they came.
     pub failing_handsets: usize,
+    /// What was counted, oldest first.
+    pub strikes: Vec<StrikeShown>,
     /// Failures that make a rollover.
     pub failover_threshold: u32,
     /// Handsets they must come from.
@@ -104,6 +106,7 @@ impl Upstream {
             epoch: self.failover.epoch(),
             failures: self.failover.count(),
             failing_handsets: self.failover.handsets(),
+            strikes: self.failover.hits().map(|hit| StrikeShown::of(hit, now)).collect(),
             failover_threshold: self.failover.threshold(),
             min_handsets: self.failover.min_handsets(),
             all_targets_failed: self.all_failed(),

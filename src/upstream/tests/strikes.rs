@@ -338,8 +338,26 @@ fn status_tells_why() {
     let event = &status["events"][1];
     assert_eq!((&event["event"], &event["reason"]), (&"rollover".into(), &"register_failures".into()));
     assert_eq!((&event["age_seconds"], &event["handsets"]), (&10.0.into(), &1.into()));
-    assert_eq!(event["strikes"][0], serde_json::json!({"age_seconds": 14.0, "cause": "timeout", "code": null}));
-    assert_eq!(event["strikes"][1], serde_json::json!({"age_seconds": 12.0, "cause": "response", "code": 503}));
+    assert_eq!(
+        event["strikes"][0],
+        serde_json::json!({"age_seconds": 14.0, "cause": "timeout", "code": null, "detail": null})
+    );
+    assert_eq!(
+        event["strikes"][1],
+        serde_json::json!({"age_seconds": 12.0, "cause": "response", "code": 503, "detail": null})
+    );
+}
+
+#[test]
+fn the_peers_own_words_stand_beside_a_strike_bounded_and_without_control_characters() {
+    let mut bench = Bench::with("ab");
+    let attempt = bench.upstream.begin_attempt(bench.now).unwrap();
+    let words = super::super::bounded(format!("Go \x1b[31maway\r\n{}", "!".repeat(1000)).as_bytes());
+    bench.upstream.finish_because(&attempt, 1, code(503), words, bench.now);
+    let status = serde_json::to_value(bench.upstream.snapshot(bench.now)).unwrap();
+    let shown = status["strikes"][0]["detail"].as_str().unwrap();
+    assert!(shown.starts_with("Go \u{fffd}[31maway\u{fffd}\u{fffd}!!!") && shown.chars().count() == 240, "{shown}");
+    assert_eq!(super::super::bounded(b" \t "), None);
 }
 
 #[test]

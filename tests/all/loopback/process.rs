@@ -80,6 +80,11 @@ impl Holdline {
         line["address"].as_str().unwrap().parse().unwrap()
     }
 
+    /// Where the admin listener was really bound.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The log so far.
     pub fn lines(&self) -> Vec<Value> {
         self.log.0.read(|(_, events)| events.clone())

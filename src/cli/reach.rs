@@ -1,0 +1,212 @@
+//! How the operator's commands find a running Holdline: its admin address, its control socket.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use serde_json::Value;
+
+use super::Failure;
+use crate::config::keys::find;
+use crate::config::{Layers, Origin, whereabouts};
+use crate::control::{self, Answer, Command, DEFAULT_NAME, Refusal};
+
+/// Where README's example keeps its state: looked at where nothing says otherwise.
+const USUAL: &str = "/var/lib/holdline";
+
+/// For a connection, and for each part of an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// No page is longer than this.
+const LONGEST: u64 = 16 << 20;
+
+/// The file that `holdline run` was given.
+#[derive(Debug, Clone, Args)]
+pub struct FileArgs {
+    /// The configuration file of the running Holdline, to find it by.
+    #[arg(short, long, env = "HOLDLINE_CONFIG", hide_env_values = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Where the admin address is.
+#[derive(Debug, Clone, Args)]
+pub struct AdminArgs {
+    /// The admin address of the running Holdline [default: that of --config, else http://127.0.0.1:9460].
+    #[arg(long, env = "HOLDLINE_ADMIN", hide_env_values = true, value_name = "URL")]
+    admin: Option<String>,
+}
+
+/// Where the control socket is.
+#[derive(Debug, Clone, Args)]
+pub struct ControlArgs {
+    /// The control socket of the running Holdline [default: that of --config, else control.sock in --state-dir, else
+    /// /var/lib/holdline/control.sock].
+    #[arg(long, env = "HOLDLINE_CONTROL", hide_env_values = true, value_name = "SOCKET-PATH")]
+    control: Option<PathBuf>,
+    /// The state directory of the running Holdline, in which its control socket is.
+    #[arg(long, env = "HOLDLINE_STATE_DIR", hide_env_values = true, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl FileArgs {
+    /// What the file says. Without one: nothing.
+    fn layers(&self) -> Result<Layers, Failure> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.read_file(path, Origin::Flag("config"))?;
+        }
+        Ok(layers)
+    }
+}
+
+impl ControlArgs {
+    /// The socket, by the rules of `holdline run`: a path given in whichever way wins over a state directory.
+    pub(super) fn path(&self, file: &FileArgs) -> Result<PathBuf, Failure> {
+        let mut layers = Layers::default();
+        for (name, given) in [("control", &self.control), ("state_dir", &self.state_dir)] {
+            if let (Some(key), Some(path)) = (find(name), given) {
+                layers.add(key, vec![path.display().to_string()], &Origin::Flag(key.flag));
+            }
+        }
+        if let Some(path) = &file.config {
+            layers.read_file(path, Origin::Flag("config"))?;
+        }
+        let found = whereabouts(&layers)?.control;
+        Ok(found.unwrap_or_else(|| Path::new(USUAL).join(DEFAULT_NAME)))
+    }
+
+    /// Whether the caller wants the socket and nothing else.
+    pub(super) fn is_given(&self) -> bool {
+        self.control.is_some()
+    }
+}
+
+/// Asks over the control socket. A refusal is told to the operator as it is.
+pub(super) fn ask(path: &Path, command: &Command) -> Result<Value, Failure> {
+    match control::ask(path, command) {
+        Ok(Answer::Ok(value)) => Ok(value),
+        Ok(Answer::Error { kind: Refusal::NoSuchTarget | Refusal::BadRequest, message }) => {
+            Err(Failure::Usage(super::terminal::visible(&message)))
+        }
+        Ok(Answer::Error { kind: Refusal::NotReady | Refusal::AlreadyActive, message }) => {
+            Err(Failure::Other(anyhow!(super::terminal::visible(&message))))
+        }
+        Ok(Answer::Error { kind: Refusal::Silent, message }) => Err(Failure::Unavailable(anyhow!(message))),
+        Err(error) => {
+            let hint = "give its --control, --state-dir or --config; holdline run has a control socket where it has a \
+                        state_dir or control";
+            Err(Failure::Unavailable(anyhow!("{error}; {hint}")))
+        }
+    }
+}
+
+impl AdminArgs {
+    /// `HOST:PORT` to connect to. What Holdline binds to may be a wildcard; it is asked on loopback then.
+    pub(super) fn address(&self, file: &FileArgs) -> Result<String, Failure> {
+        let Some(given) = &self.admin else {
+            return Ok(on_loopback(whereabouts(&file.layers()?)?.admin).to_string());
+        };
+        let text = given.trim();
+        let usage = |what: &str| Failure::Usage(format!("--admin {text}: {what}; write http://127.0.0.1:9460"));
+        if text.starts_with("https://") {
+            return Err(usage("the admin address speaks plain HTTP"));
+        }
+        let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        if let Ok(address) = authority.parse::<SocketAddr>() {
+            return Ok(on_loopback(address).to_string());
+        }
+        let name = |host: &str| !host.is_empty() && !host.contains(['/', '@', ' ', '?', '#']);
+        match authority.rsplit_once(':') {
+            Some((host, port)) if name(host) && port.parse::<u16>().is_ok() => Ok(authority.to_owned()),
+            _ => Err(usage("not an address with a port")),
+        }
+    }
+}
+
+fn on_loopback(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+/// A page of the admin address: status and body.
+pub(super) fn get(address: &str, path: &str) -> Result<(u16, String), Failure> {
+    let fetched = fetch(address, path);
+    fetched.with_context(|| format!("no answer from http://{address}{path}")).map_err(Failure::Unavailable)
+}
+
+fn fetch(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
+    let mut last = anyhow!("the name has no address");
+    for addr in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, PATIENCE) {
+            Ok(stream) => return converse(stream, address, path),
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+fn converse(mut stream: TcpStream, address: &str, path: &str) -> anyhow::Result<(u16, String)> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST).read_to_end(&mut answer).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => anyhow!("nothing came for {PATIENCE:?}"),
+        _ => error.into(),
+    })?;
+    let answer = String::from_utf8(answer).context("not text")?;
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("that is no HTTP answer") };
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+    let status = status.context("that is no HTTP answer")?;
+    if head.to_ascii_lowercase().contains("\r\ntransfer-encoding:") {
+        bail!("that is no Holdline: it sends its pages in chunks");
+    }
+    Ok((status, body.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_address_is_a_url_or_what_run_was_given() {
+        let file = FileArgs { config: None };
+        let address = |text: &str| AdminArgs { admin: Some(text.to_owned()) }.address(&file).ok();
+        for (text, found) in [
+            ("http://127.0.0.1:9460", Some("127.0.0.1:9460")),
+            ("http://holdline.example:9460/", Some("holdline.example:9460")),
+            ("0.0.0.0:9000", Some("127.0.0.1:9000")),
+            ("[::]:9000", Some("[::1]:9000")),
+            ("https://127.0.0.1:9460", None),
+            ("127.0.0.1", None),
+            ("http://a/b:1", None),
+        ] {
+            assert_eq!(address(text).as_deref(), found, "{text}");
+        }
+        assert_eq!(AdminArgs { admin: None }.address(&file).ok().as_deref(), Some("127.0.0.1:9460"));
+    }
+
+    #[test]
+    fn the_control_socket_is_where_run_would_put_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = folder.path().join("holdline.toml");
+        std::fs::write(&written, "srv = \"_sip._udp.pbx.example\"\nstate_dir = \"/from/file\"\n").unwrap();
+        let path = |control: Option<&str>, state_dir: Option<&str>, config: Option<&Path>| {
+            let args = ControlArgs { control: control.map(PathBuf::from), state_dir: state_dir.map(PathBuf::from) };
+            args.path(&FileArgs { config: config.map(Path::to_owned) }).unwrap().display().to_string()
+        };
+        assert_eq!(path(None, None, None), "/var/lib/holdline/control.sock");
+        assert_eq!(path(None, None, Some(&written)), "/from/file/control.sock");
+        assert_eq!(path(None, Some("/s"), Some(&written)), "/s/control.sock");
+        assert_eq!(path(Some("/c"), Some("/s"), Some(&written)), "/c");
+        std::fs::write(&written, "control = \"/from/file.sock\"\n").unwrap();
+        assert_eq!(path(None, Some("/s"), Some(&written)), "/from/file.sock");
+    }
+}

@@ -1,0 +1,65 @@
+//! `holdline status`: what the status page shows, on a terminal.
+
+mod view;
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use serde_json::Value;
+
+use super::Failure;
+use super::reach::{AdminArgs, ControlArgs, FileArgs, ask, get};
+use super::terminal::{json, print, visible, watch};
+use crate::control::Command;
+
+/// The arguments of `holdline status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print the JSON of /status (docs/status.md); with --watch one line each time.
+    #[arg(long)]
+    json: bool,
+    /// Look again every so many seconds.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    control: ControlArgs,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+/// Reads `/status`, or asks over the control socket where `--control` names one.
+pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
+    match args.watch {
+        None => print(&look(args)?),
+        Some(seconds) => watch(Duration::from_secs(seconds), || look(args)),
+    }
+}
+
+fn look(args: &StatusArgs) -> Result<String, Failure> {
+    let status = if args.control.is_given() {
+        ask(&args.control.path(&args.file)?, &Command::Status {})?
+    } else {
+        page(&args.admin.address(&args.file)?)?
+    };
+    if args.json {
+        return Ok(json(&status, args.watch.is_none()));
+    }
+    let status = serde_json::from_value(status)
+        .map_err(|error| Failure::Unavailable(anyhow!("this is not the /status of a Holdline: {error}")))?;
+    Ok(view::rendered(&status))
+}
+
+fn page(address: &str) -> Result<Value, Failure> {
+    let (code, body) = get(address, "/status")?;
+    let unusable = |why: &str| Failure::Unavailable(anyhow!("http://{address}/status: {why}"));
+    let status: Value = serde_json::from_str(&body).map_err(|_| unusable("not the page of a Holdline"))?;
+    match (code, status["error"].as_str()) {
+        (200, _) => Ok(status),
+        (_, Some(error)) => Err(unusable(&visible(error))),
+        (code, None) => Err(unusable(&format!("status {code}"))),
+    }
+}
