@@ -15,7 +15,8 @@ use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge
 
 pub use family::Family;
 pub use labels::{
-    AttemptOutcome, CertificateRole, FailoverReason, FailureReason, Handshake, LookupOutcome, Origin, Record, Resource,
+    AttemptOutcome, CertificateRole, Direction, FailoverReason, FailureReason, Handshake, LookupOutcome, Origin,
+    Record, Resource,
 };
 pub use targets::{MAX_TARGETS, TargetLabels, TargetMetrics};
 
@@ -70,6 +71,7 @@ pub struct Metrics {
     received_bytes: Vec<IntCounter>,
     sent_bytes: Vec<IntCounter>,
     udp_receive_drops: Vec<IntCounter>,
+    large_datagrams: Vec<IntCounter>,
     connections: Vec<IntGauge>,
     connection_errors: Vec<IntCounter>,
     handshakes: Vec<IntCounter>,
@@ -164,6 +166,11 @@ impl Metrics {
             &["side"],
             "Datagrams the kernel dropped because a receive buffer was full.",
         );
+        let large_datagrams = f.counters(
+            "udp_large_datagrams_total",
+            &["side", "direction"],
+            "Datagrams of SIP beyond 1300 bytes, received (in) and sent (out): a path may cut or lose them.",
+        );
         let draining = f.gauge("draining", "1 while stopping: new dialogs are refused.");
         let config_last_reload_successful = f.gauge(
             "config_last_reload_successful",
@@ -188,6 +195,9 @@ impl Metrics {
             received_bytes: side(&received_bytes),
             sent_bytes: side(&sent_bytes),
             udp_receive_drops: side(&udp_receive_drops),
+            large_datagrams: cross(&[&sides(), &texts(Direction::ALL, Direction::as_str)], |l| {
+                large_datagrams.with_label_values(l)
+            }),
             connections: cross(&[&sides(), &transports()], |l| connections.with_label_values(l)),
             connection_errors: cross(&[&sides(), &transports(), CONNECTION_ERRORS], |l| {
                 connection_errors.with_label_values(l)
@@ -258,6 +268,11 @@ impl Metrics {
     /// `udp_receive_drops_total`.
     pub fn udp_receive_drops(&self, side: Side) -> &IntCounter {
         &self.udp_receive_drops[side as usize]
+    }
+
+    /// `udp_large_datagrams_total`: a datagram beyond 1300 bytes.
+    pub fn large_datagrams(&self, side: Side, direction: Direction) -> &IntCounter {
+        &self.large_datagrams[side as usize * Direction::ALL.len() + direction as usize]
     }
 
     /// `connections`.

@@ -102,6 +102,8 @@ pub const KEYS: &[Key] = &[
         "No further try later than this after the phone's REGISTER came in")),
     live(key("connect_timeout", "connect-timeout", "HOLDLINE_CONNECT_TIMEOUT", "DURATION", "3s",
         "A TCP or TLS connection not established after this long has failed")),
+    live(key("upstream_keepalive", "upstream-keepalive", "HOLDLINE_UPSTREAM_KEEPALIVE", "DURATION", "25s",
+        "A keep-alive goes to the PBX after so long without traffic, 5s or more; 0: none. It says nothing about failover")),
     live(key("exhausted", "exhausted", "HOLDLINE_EXHAUSTED", "silent|503", "silent",
         "What the phone sees after the deadline: nothing, as from a dead PBX (RFC 4320), or a 503")),
     live(key("invite_alternate", "invite-alternate", "HOLDLINE_INVITE_ALTERNATE", "true|false", "true",

@@ -238,6 +238,7 @@ fn proxy(
         upstream_advertise: listeners.upstream_bind.advertise.clone(),
         register_interval: register_interval(layers)?,
         retry: layers.need("retry", value::boolean)?,
+        upstream_keepalive: upstream_keepalive(layers)?,
         attempt_timeout,
         retry_deadline,
         exhausted: layers.need("exhausted", |t| {
@@ -261,6 +262,20 @@ fn register_interval(layers: &Layers) -> Result<Option<Duration>, ConfigError> {
         0..60 => Err(layers.error("register_interval", "must be 60 or more, or 0 for exactly what the PBX grants")),
         _ => Ok(Some(interval)),
     }
+}
+
+/// `None` for 0: no keep-alives.
+fn upstream_keepalive(layers: &Layers) -> Result<Option<Duration>, ConfigError> {
+    const LEAST: Duration = Duration::from_secs(5);
+    let interval =
+        layers.need("upstream_keepalive", |t| value::duration(t, Duration::ZERO, Duration::from_secs(3600)))?;
+    if interval.is_zero() {
+        return Ok(None);
+    }
+    if interval < LEAST {
+        return Err(layers.error("upstream_keepalive", "must be 5s or more, or 0 for none"));
+    }
+    Ok(Some(interval))
 }
 
 /// Certificates, by file name; they are read when the sockets are bound, and again when they change.

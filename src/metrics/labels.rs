@@ -82,6 +82,16 @@ label! {
 }
 
 label! {
+    /// `udp_large_datagrams_total{direction}`.
+    Direction {
+        /// Received.
+        In => "in",
+        /// Sent.
+        Out => "out",
+    }
+}
+
+label! {
     /// `dns_lookups_total{record}`: what was asked for.
     Record {
         /// The SRV record set.

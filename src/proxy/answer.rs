@@ -32,7 +32,7 @@ impl Core {
     fn provisional(&mut self, context: &mut Context, index: usize, response: &Message, now: Instant) {
         context.tries[index].provisional = true;
         if context.method == Method::Invite {
-            self.invite_provisional(context, response, now);
+            self.invite_provisional(context, index, response, now);
         } else if let Kind::Up { give_up, .. } = &mut context.kind {
             *give_up = None;
         }
@@ -54,7 +54,8 @@ impl Core {
         {
             let (upward, reach, aor) = (state.upward.take(), state.reach, state.aor.clone());
             let target = state.answered_by.clone().unwrap_or_default();
-            self.registered(context, response, &mut edit, upward, (reach, &aor, &target), now);
+            let over = state.answered_over;
+            self.registered(context, response, &mut edit, upward, (reach, &aor, &target, over), now);
         }
         if !matches!(context.kind, Kind::Down { .. }) {
             let local = self.ends(context.arrival.flow).map(|(local, _)| local);
@@ -79,8 +80,13 @@ impl Core {
 
     /// Sends a response, unless the transaction has its final one already.
     fn respond(&mut self, context: &mut Context, status: u16, bytes: bytes::Bytes, origin: Origin, now: Instant) {
-        if self.transactions.respond(context.server, status, bytes, now) {
+        if self.transactions.respond(context.server, status, bytes.clone(), now) {
             self.metrics.responses(reply_side(context), context.method, status, origin).inc();
+        } else if context.method == Method::Invite && (200..300).contains(&status) {
+            // After a failure went back, a 2xx goes all the same (RFC 3261 §16.7 step 5): there is a call to end.
+            self.metrics.responses(reply_side(context), context.method, status, origin).inc();
+            let flow = self.reply_to(&context.request, context.arrival.flow);
+            self.act(crate::flow::NetCommand::Send { flow, bytes });
         }
         context.trying_sent = true;
         if status >= 200 {
@@ -281,10 +287,7 @@ impl Core {
             return false;
         };
         // The next request begins with another address, too.
-        let turn = self.address.entry(target.clone()).or_insert(0);
-        if addresses.get(*turn % addresses.len().max(1)) == Some(&hop.addr.ip()) {
-            *turn = (*turn + 1) % addresses.len().max(1);
-        }
+        self.pass_turn(&target, &addresses, hop.addr.ip());
         if tried >= addresses.len().min(MAX_ADDRESSES) {
             return false;
         }

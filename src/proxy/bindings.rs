@@ -76,7 +76,7 @@ pub struct Binding {
     pub confirmed: bool,
     /// The phone's User-Agent, see [`user_agent`].
     pub user_agent: Box<str>,
-    /// The last final status its REGISTER got, see [`Bindings::note_status`].
+    /// The last final status its REGISTER got, see [`Bindings::note_answer`].
     pub last_status: Option<u16>,
 }
 
@@ -114,6 +114,8 @@ struct Entry {
     binding: Binding,
     /// What a confirmed binding becomes with the next 2xx.
     pending: Option<Box<Binding>>,
+    /// The way its 2xx came, by which its PBX reaches it; 0 if any will do. Only of a confirmed one.
+    way: u64,
 }
 
 impl Entry {
@@ -138,6 +140,8 @@ pub struct Bindings {
     by_conn: BTreeSet<(ConnId, BindingId)>,
     /// Confirmed bindings per target.
     targets: HashMap<Arc<str>, usize>,
+    /// Confirmed bindings per way, 0 left out.
+    ways: HashMap<u64, usize>,
     keepalives: KeepAlives,
     changed: VecDeque<BindingId>,
     /// What is in `changed`, which so names each binding once.
@@ -157,6 +161,7 @@ impl Bindings {
             by_aor: BTreeSet::new(),
             by_conn: BTreeSet::new(),
             targets: HashMap::new(),
+            ways: HashMap::new(),
             keepalives: KeepAlives::default(),
             changed: VecDeque::new(),
             dirty: HashSet::new(),
@@ -243,10 +248,17 @@ impl Bindings {
         ids.len()
     }
 
-    /// The final status that a phone's REGISTER got.
-    pub fn note_status(&mut self, id: &BindingId, status: u16) {
-        if let Some(entry) = self.entries.get_mut(id) {
-            entry.binding.last_status = Some(status);
+    /// The final status that a phone's REGISTER got, and the way it came: the number of the upstream connection's pair of
+    /// addresses, 0 where there is no connection.
+    pub fn note_answer(&mut self, id: &BindingId, status: u16, way: u64) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        entry.binding.last_status = Some(status);
+        if entry.way != way && entry.binding.confirmed {
+            let before = std::mem::replace(&mut entry.way, way);
+            leave(&mut self.ways, before);
+            if way != 0 {
+                *self.ways.entry(way).or_default() += 1;
+            }
         }
     }
 
@@ -309,6 +321,21 @@ impl Bindings {
         self.confirmed.len() - self.at_target(active)
     }
 
+    /// How many confirmed bindings were granted over none of these ways.
+    #[must_use]
+    pub fn orphaned_beside(&self, ways: &[u64]) -> usize {
+        let reached = |way: &u64| self.ways.get(way).copied().unwrap_or(0);
+        self.confirmed.len() - ways.iter().map(reached).sum::<usize>()
+    }
+
+    /// The targets at which there are confirmed bindings, in the order of their labels.
+    #[must_use]
+    pub fn targets(&self) -> Vec<Arc<str>> {
+        let mut targets: Vec<Arc<str>> = self.targets.keys().cloned().collect();
+        targets.sort();
+        targets
+    }
+
     /// How many confirmed bindings are at a target. Requests are taken from its addresses while there are any.
     #[must_use]
     pub fn at_target(&self, target: &str) -> usize {
@@ -358,7 +385,7 @@ impl Bindings {
 
     /// The usual case, at little cost: a confirmed binding stays where it is and only lives longer. False for any other.
     fn refresh(&mut self, id: &BindingId, expires: Instant) -> bool {
-        let Some(Entry { binding, pending }) = self.entries.get_mut(id) else { return false };
+        let Some(Entry { binding, pending, .. }) = self.entries.get_mut(id) else { return false };
         let stays =
             |new: &Binding| new.reach == binding.reach && new.target == binding.target && new.aor == binding.aor;
         if !binding.confirmed || !pending.as_deref().is_none_or(stays) {
@@ -439,7 +466,7 @@ impl Bindings {
         if let Some(flow) = binding.kept_open() {
             self.keepalives.add(flow, id.spread(), now);
         }
-        let entry = Entry { binding, pending: None };
+        let entry = Entry { binding, pending: None, way: 0 };
         self.reindex_conns(id, [None; 2], entry.conns());
         self.entries.insert(id, entry);
     }
@@ -458,6 +485,7 @@ impl Bindings {
                     self.targets.remove(&binding.target);
                 }
             }
+            leave(&mut self.ways, entry.way);
         } else {
             self.unconfirmed.remove(&(binding.expires, *id));
         }
@@ -465,6 +493,16 @@ impl Bindings {
             self.keepalives.remove(flow);
         }
         Some(entry)
+    }
+}
+
+/// One binding less on a way.
+fn leave(ways: &mut HashMap<u64, usize>, way: u64) {
+    if let Some(count) = ways.get_mut(&way) {
+        *count -= 1;
+        if *count == 0 {
+            ways.remove(&way);
+        }
     }
 }
 

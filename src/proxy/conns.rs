@@ -32,6 +32,13 @@ pub struct Conn {
     pub last_used: Instant,
     /// When our last keep-alive or message left.
     pub last_sent: Instant,
+    /// When it opened.
+    pub since: Instant,
+    /// Until then it may carry dialogs, however quiet it is.
+    pub dialogs_until: Option<Instant>,
+    /// What the upstream can tell it by: a number for its pair of addresses. A connection that is lost and opened again
+    /// from the same port has the same. 0 for UDP and while it opens.
+    pub way: u64,
 }
 
 /// What a request to a hop gets.
@@ -89,18 +96,58 @@ impl Connections {
                 suspect: false,
                 last_used: now,
                 last_sent: now,
+                since: now,
+                dialogs_until: None,
+                way: 0,
             },
         );
         Lease::New(id)
     }
 
     /// The connection opened: its local address and what to call it in Via and Contact.
-    pub fn opened(&mut self, id: ConnId, local: SocketAddr, sent_by: Arc<str>, now: Instant) {
+    pub fn opened(&mut self, id: ConnId, local: SocketAddr, sent_by: Arc<str>, way: u64, now: Instant) {
         if let Some(conn) = self.by_id.get_mut(&id) {
             conn.local = Some(local);
             conn.sent_by = sent_by;
             conn.last_used = now;
+            conn.since = now;
+            conn.way = way;
         }
+    }
+
+    /// A dialog that may last until then uses this connection.
+    pub fn carries_dialog(&mut self, id: ConnId, until: Instant) {
+        if let Some(conn) = self.by_id.get_mut(&id) {
+            conn.dialogs_until = Some(until);
+        }
+    }
+
+    /// The hop of a connection to a target that is open and takes requests.
+    #[must_use]
+    pub fn open_to(&self, host: &str, port: u16, transport: Transport) -> Option<Hop> {
+        let open = self.by_hop.iter().filter(|(hop, id)| {
+            &*hop.target == host
+                && hop.addr.port() == port
+                && hop.transport == transport
+                && self.by_id.get(id).is_some_and(|conn| conn.local.is_some())
+        });
+        open.min_by_key(|(_, id)| **id).map(|(hop, _)| hop.clone())
+    }
+
+    /// Whether a connection to a target is there that takes requests, or is being opened.
+    #[must_use]
+    pub fn leads_to(&self, host: &str, port: u16) -> bool {
+        self.by_hop.keys().any(|hop| &*hop.target == host && hop.addr.port() == port)
+    }
+
+    /// The ways that connections to a target are open on, each once.
+    #[must_use]
+    pub fn ways_to(&self, host: &str, port: u16) -> Vec<u64> {
+        let to = |conn: &Conn| conn.hop.as_ref().is_some_and(|hop| &*hop.target == host && hop.addr.port() == port);
+        let mut ways: Vec<u64> = self.by_id.values().filter(|conn| to(conn)).map(|conn| conn.way).collect();
+        ways.sort_unstable();
+        ways.dedup();
+        ways
     }
 
     /// A peer connected to a listener.
@@ -141,12 +188,22 @@ impl Connections {
         }
     }
 
-    /// Bytes came in or go out on this flow.
+    /// Bytes came in on this flow.
     pub fn touch(&mut self, flow: Flow, now: Instant) {
         if let Flow::Conn(id) = flow
             && let Some(conn) = self.by_id.get_mut(&id)
         {
             conn.last_used = now;
+        }
+    }
+
+    /// Bytes of a message go out on this flow.
+    pub fn sent(&mut self, flow: Flow, now: Instant) {
+        if let Flow::Conn(id) = flow
+            && let Some(conn) = self.by_id.get_mut(&id)
+        {
+            conn.last_used = now;
+            conn.last_sent = now;
         }
     }
 
@@ -183,7 +240,9 @@ impl Connections {
                 if conn.local.is_none() || open(**id) > 0 {
                     return false;
                 }
-                conn.suspect || (now.saturating_duration_since(conn.last_used) >= idle && !needed(**id, conn))
+                let dialogs = conn.dialogs_until.is_some_and(|until| until > now);
+                let idle = now.saturating_duration_since(conn.last_used) >= idle;
+                !dialogs && (conn.suspect || (idle && !needed(**id, conn)))
             })
             .map(|(id, _)| *id)
             .collect()
@@ -218,7 +277,7 @@ mod tests {
     }
 
     fn open(table: &mut Connections, id: ConnId, now: Instant) {
-        table.opened(id, "192.0.2.9:5080".parse().unwrap(), "192.0.2.9:5080".into(), now);
+        table.opened(id, "192.0.2.9:5080".parse().unwrap(), "192.0.2.9:5080".into(), 1, now);
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub(super) enum Kind {
         alternate: Option<Instant>,
         /// A request in a dialog whose target is not the active one, and silent, ends then.
         give_up: Option<Instant>,
+        /// The best failure so far, while another branch may still do better (RFC 3261 §16.7 step 6).
+        best: Option<Box<Message>>,
     },
     /// A request of upstream to a handset.
     Down {
@@ -101,6 +103,8 @@ pub(super) struct Registering {
     pub visited: SmallVec<[(Arc<str>, u64); 4]>,
     /// The target whose answer is relayed.
     pub answered_by: Option<Arc<str>>,
+    /// The way that answer came, see [`super::conns::Conn::way`].
+    pub answered_over: u64,
     /// What the Contacts became in the newest try.
     pub upward: Option<Upward>,
 }
@@ -120,6 +124,8 @@ pub(super) struct Try {
     pub deadline: Option<Instant>,
     /// A provisional answer came.
     pub provisional: bool,
+    /// Another branch has the call, or the caller hung up: only a 2xx of this one is still relayed.
+    pub cancelled: bool,
     /// It went out on a connection that had been open before.
     pub reused: bool,
     /// It was sent once more after a reused connection was reset.
@@ -155,6 +161,7 @@ impl Try {
             state: TryState::Sent,
             deadline: None,
             provisional: false,
+            cancelled: false,
             reused: false,
             resent: false,
             addresses: 0,
@@ -183,6 +190,12 @@ impl Context {
             state.next_try = None;
             state.held = false;
         }
+    }
+
+    /// True while the final answer may still come from a branch. One that lost the call to another is not waited for.
+    pub fn is_pending(&self) -> bool {
+        let waits = |this: &Try| matches!(this.state, TryState::Opening(_) | TryState::Sent);
+        self.tries.iter().any(|this| waits(this) && (self.cancelled || !this.cancelled))
     }
 
     /// True if no branch can bring anything any more.

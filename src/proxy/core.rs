@@ -17,10 +17,11 @@ use super::identity::Key;
 use super::names::Names;
 use super::observe::Summaries;
 use super::reload::Fresh;
+use super::reopen::Reopening;
 use super::settings::Settings;
 use super::troubled::Troubled;
 use crate::flow::{Cause, ConnId, Flow, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
-use crate::metrics::Metrics;
+use crate::metrics::{Direction, Metrics};
 use crate::transaction::{Timers, Transactions, TxAction};
 use crate::upstream::{LookupFailure, Persisted, RecordSet, RollError, Rollover, Upstream, UpstreamAction};
 
@@ -88,6 +89,7 @@ pub struct Core {
     /// Rollovers so far: the driver notes the time of the last.
     pub(super) rollovers: u64,
     pub(super) summaries: Summaries,
+    pub(super) reopening: Reopening,
     /// Why the flow failed whose transactions are being told.
     pub(super) failing: Cause,
     /// The transports' words for it, until somebody has taken them.
@@ -98,6 +100,8 @@ pub struct Core {
     actions: VecDeque<Action>,
 }
 
+/// Bytes of a datagram that any path carries in one piece (RFC 3261 §18.1.1).
+pub(super) const PATH_MTU: usize = 1300;
 /// How often connections are looked through for idle ones and due keep-alives.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -138,6 +142,7 @@ impl Core {
             troubled: Troubled::default(),
             rollovers: 0,
             summaries: Summaries::default(),
+            reopening: Reopening::default(),
             sweep: now + SWEEP,
             actions: VecDeque::new(),
             key,
@@ -187,6 +192,9 @@ impl Core {
             self.sweep = now + SWEEP;
             self.sweep_connections(now);
         }
+        if self.reopening.poll_timeout().is_some_and(|at| at <= now) {
+            self.keep_reachable(now);
+        }
         self.after_upstream(now);
         self.after_transactions(now);
         self.after_upstream(now);
@@ -200,6 +208,7 @@ impl Core {
             self.transactions.poll_timeout(),
             self.upstream.poll_timeout(),
             self.bindings.poll_timeout(),
+            self.reopening.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -264,7 +273,20 @@ impl Core {
     }
 
     pub(super) fn act(&mut self, command: NetCommand) {
+        if let NetCommand::Send { flow, bytes } = &command
+            && bytes.len() > PATH_MTU
+        {
+            self.count_large(*flow, Direction::Out);
+        }
         self.actions.push_back(Action::Net(command));
+    }
+
+    /// Counts a message beyond [`PATH_MTU`], if it is a datagram.
+    pub(super) fn count_large(&self, flow: Flow, direction: Direction) {
+        let (side, transport) = self.labels(flow);
+        if transport == Transport::Udp {
+            self.metrics.large_datagrams(side, direction).inc();
+        }
     }
 
     pub(super) fn socket(&self, id: SocketId) -> Option<&Socket> {
@@ -287,7 +309,7 @@ impl Core {
                     if retransmission {
                         self.metrics.retransmissions(self.side(flow)).inc();
                     }
-                    self.conns.touch(flow, now);
+                    self.conns.sent(flow, now);
                     self.act(NetCommand::Send { flow, bytes });
                 }
                 TxAction::ClientTimeout(client) => self.client_timeout(client, now),
@@ -308,6 +330,7 @@ impl Core {
                 UpstreamAction::SetChanged => {
                     self.targets_changed();
                     self.release_held(now);
+                    self.keep_reachable(now);
                 }
                 UpstreamAction::RolledOver(rollover) => self.rolled_over(&rollover, now),
                 UpstreamAction::LookupDone { .. } => {}
@@ -323,6 +346,8 @@ impl Core {
         match event {
             NetEvent::Received { flow, bytes } => self.received(flow, bytes, now),
             NetEvent::Unframed { conn, bytes, reason } => self.unframed(conn, bytes, reason, now),
+            // The upstream's answer to our own keep-alive is no use of a connection.
+            NetEvent::KeepAlive { conn } if self.side(Flow::Conn(conn)) == Side::Upstream => {}
             NetEvent::KeepAlive { conn } => self.conns.touch(Flow::Conn(conn), now),
             NetEvent::Accepted { conn, side, transport, socket, local, remote } => {
                 self.accepted(conn, side, transport, socket, local, remote, now);

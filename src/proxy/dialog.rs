@@ -12,14 +12,16 @@ use smallvec::SmallVec;
 
 use super::bindings::{Binding, Reach, user_agent};
 use super::contact;
-use super::context::Arrival;
+use super::context::{Arrival, Context, Kind};
 use super::core::Core;
 use super::identity::{BindingId, IdParts, RouteMark};
 use super::reach;
-use crate::flow::{Flow, Side, Transport};
+use crate::flow::{Flow, Hop, Side, Transport};
 use crate::message::{Edit, Message, Method, Name, NameAddr, Uri};
+use crate::upstream::Target;
 
-/// A handset that never registered here but begins a dialog is remembered for so long; longer with each of its requests.
+/// A handset that never registered here but begins a dialog is remembered for so long, longer with each of its requests; and
+/// so long a connection is kept for the dialogs it may carry.
 const UNREGISTERED: Duration = Duration::from_secs(4 * 3600);
 
 /// Where a request inside a dialog belongs.
@@ -171,10 +173,49 @@ impl Core {
         edit.add_on_top(Name::RecordRoute, &line);
     }
 
-    /// Takes our own Routes off the top of a request of upstream.
-    pub(super) fn pop_marked_routes(&self, request: &Message, edit: &mut Edit<'_>, arrival: &Arrival) {
+    /// The next hop of a dialog is a strict router (its Route has no `lr`): its URI becomes the Request-URI, which goes to the
+    /// end of the Routes (RFC 3261 §16.6 step 6). `popped`: so many Routes were taken off the top.
+    pub(super) fn lead_strict_router(request: &Message, popped: usize, edit: &mut Edit<'_>) {
+        let buf = request.bytes();
+        if request.to_tag().is_none() {
+            return;
+        }
+        let Some(element) = request.list(Name::Route).nth(popped) else { return };
+        let Some(route) = NameAddr::parse(buf, element.span) else { return };
+        let strict = Uri::parse(buf, route.uri).is_some_and(|uri| uri.param(buf, b"lr").is_none());
+        if strict {
+            let target = [b"<", request.request_uri().of(buf), b">"].concat();
+            edit.set_request_uri(route.uri.of(buf));
+            edit.cut(&element);
+            edit.add_last("Route", &target);
+        }
+    }
+
+    /// The way to a target that is open already: what belongs to a dialog stays on its connection while that lives, also
+    /// where the target has several addresses.
+    pub(super) fn hop_in_use(&self, target: &Target) -> Option<Hop> {
+        if target.addresses.len() < 2 {
+            return None;
+        }
+        self.conns.open_to(&target.host, target.port, self.transport)
+    }
+
+    /// A dialog begins, or lives on: the connection that its target reaches us over is not idle for a long time.
+    pub(super) fn note_dialog(&mut self, context: &Context, index: usize, now: Instant) {
+        let flow = match &context.kind {
+            Kind::Down { .. } => Some(context.arrival.flow),
+            Kind::Up { .. } | Kind::Register(_) => context.tries[index].flow,
+        };
+        if let Some(Flow::Conn(conn)) = flow {
+            self.conns.carries_dialog(conn, now + UNREGISTERED);
+        }
+    }
+
+    /// Takes our own Routes off the top of a request of upstream. How many they were.
+    pub(super) fn pop_marked_routes(&self, request: &Message, edit: &mut Edit<'_>, arrival: &Arrival) -> usize {
         let buf = request.bytes();
         let local = self.ends(arrival.flow).map(|(local, _)| local);
+        let mut popped = 0;
         for element in request.list(Name::Route) {
             let uri = NameAddr::parse(buf, element.span).and_then(|route| Uri::parse(buf, route.uri));
             let ours = uri.is_some_and(|uri| {
@@ -189,7 +230,9 @@ impl Core {
                 break;
             }
             edit.cut(&element);
+            popped += 1;
         }
+        popped
     }
 }
 

@@ -155,9 +155,11 @@ impl Core {
         edit.stamp_via(arrival.source, true);
         edit.set_max_forwards(request.max_forwards().map_or(MAX_FORWARDS, |n| n.saturating_sub(1)));
         let local = self.ends(arrival.flow).map(|(local, _)| local);
-        self.names.pop_routes(request, edit, &self.key, local);
-        if !self.undo_strict_route(Side::Phone, request, edit, arrival) {
-            self.names.map_request_uri(request, edit, local);
+        let popped = self.names.pop_routes(request, edit, &self.key, local);
+        if !self.undo_strict_route(Side::Phone, request, edit, arrival)
+            && !self.names.map_request_uri(request, edit, local)
+        {
+            Self::lead_strict_router(request, popped.ours, edit);
         }
         self.names.map_aor(request, edit, local);
     }
@@ -174,11 +176,12 @@ impl Core {
         let mut edit = Edit::new(request);
         edit.stamp_via(arrival.source, true);
         edit.set_max_forwards(request.max_forwards().map_or(MAX_FORWARDS, |n| n.saturating_sub(1)));
-        self.pop_marked_routes(request, &mut edit, arrival);
-        if !self.undo_strict_route(Side::Upstream, request, &mut edit, arrival)
-            && let Some(contact) = contact
-        {
-            edit.set_request_uri(contact::without_headers(contact));
+        let popped = self.pop_marked_routes(request, &mut edit, arrival);
+        if !self.undo_strict_route(Side::Upstream, request, &mut edit, arrival) {
+            match contact {
+                Some(contact) => edit.set_request_uri(contact::without_headers(contact)),
+                None => Self::lead_strict_router(request, popped, &mut edit),
+            }
         }
         if let Some(mark) = mark {
             self.record_route(&mut edit, &mark, Side::Upstream, arrival, flow);

@@ -1,14 +1,16 @@
 //! What comes in: who may send it, what it is, and what is answered or dropped before any transaction exists.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::context::Arrival;
-use super::core::Core;
+use super::core::{Core, PATH_MTU};
+use super::stun::{self, Stun};
 use crate::flow::{ConnId, Flow, NetCommand, Side, Transport};
 use crate::message::{Message, Method, framing_status};
-use crate::metrics::Origin;
+use crate::metrics::{Direction, Origin};
 use crate::transaction::Inbound;
 
 impl Core {
@@ -21,9 +23,12 @@ impl Core {
             self.metrics.dropped(side, reason).inc();
             return;
         }
-        self.conns.touch(flow, now);
-        if transport == Transport::Udp && self.is_no_message(side, &bytes) {
+        if transport == Transport::Udp && self.is_no_message(side, flow, remote, &bytes) {
             return;
+        }
+        self.conns.touch(flow, now);
+        if bytes.len() > PATH_MTU {
+            self.count_large(flow, Direction::In);
         }
         let message = match Message::scan(bytes) {
             Ok(message) => message,
@@ -96,7 +101,7 @@ impl Core {
         side: Side,
         transport: Transport,
         flow: Flow,
-        source: std::net::SocketAddr,
+        source: SocketAddr,
         message: Message,
         now: Instant,
     ) {
@@ -133,7 +138,7 @@ impl Core {
     }
 
     /// Keep-alives, empty datagrams and STUN: nothing the proxy forwards.
-    fn is_no_message(&self, side: Side, bytes: &[u8]) -> bool {
+    fn is_no_message(&mut self, side: Side, flow: Flow, remote: SocketAddr, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             self.metrics.dropped(side, "empty").inc();
             return true;
@@ -141,11 +146,17 @@ impl Core {
         if bytes.len() <= 4 && bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
             return true;
         }
-        // RFC 8489 §5: two zero bits, and the magic cookie in bytes 4 to 7.
-        if bytes.len() >= 20 && bytes[0] & 0xC0 == 0 && bytes[4..8] == [0x21, 0x12, 0xA4, 0x42] {
-            self.metrics.dropped(side, "stun").inc();
-            return true;
+        match stun::receive(bytes, remote) {
+            Stun::No => false,
+            // Phones keep their way open with it; an upstream has no business asking us for its address.
+            Stun::Answer(answer) if side == Side::Phone => {
+                self.act(NetCommand::Send { flow, bytes: answer });
+                true
+            }
+            Stun::Answer(_) | Stun::Dropped => {
+                self.metrics.dropped(side, "stun").inc();
+                true
+            }
         }
-        false
     }
 }

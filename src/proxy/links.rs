@@ -28,9 +28,23 @@ impl Core {
     pub(super) fn opened(&mut self, conn: ConnId, local: SocketAddr, now: Instant) {
         let Some(transport) = self.conns.get(conn).map(|c| c.transport) else { return };
         let sent_by = self.upstream_sent_by(transport, local);
-        self.conns.opened(conn, local, sent_by, now);
+        let way = self.way(conn, transport, local);
+        self.conns.opened(conn, local, sent_by, way, now);
         for (id, index) in self.contexts.waited_for(conn) {
             self.try_opened(id, index, conn, now);
+        }
+        if transport.is_reliable() {
+            self.tell_orphans();
+        }
+    }
+
+    /// A number for a pair of addresses, see [`Conn::way`].
+    fn way(&self, conn: ConnId, transport: Transport, local: SocketAddr) -> u64 {
+        match self.conns.get(conn) {
+            Some(conn) if transport.is_reliable() => {
+                self.key.hash(&[b"way", local.to_string().as_bytes(), conn.remote.to_string().as_bytes()]).max(1)
+            }
+            Some(_) | None => 0,
         }
     }
 
@@ -44,6 +58,7 @@ impl Core {
             self.try_failed(id, index, cause, now);
         }
         self.failing_detail = None;
+        self.lost_connection(&gone, now);
     }
 
     pub(super) fn accepted(
@@ -75,17 +90,23 @@ impl Core {
             suspect: false,
             last_used: now,
             last_sent: now,
+            since: now,
+            dialogs_until: None,
+            way: 0,
         };
         self.conns.accepted(conn, accepted);
     }
 
     /// The cause is kept: in TLS 1.3 a server refuses our certificate on a connection that was opened already.
     pub(super) fn closed(&mut self, conn: ConnId, cause: Cause, now: Instant) {
-        self.conns.remove(conn);
+        let gone = self.conns.remove(conn);
         self.bindings.connection_lost(conn);
         self.fail_flow(Flow::Conn(conn), cause, now);
         for (id, index) in self.contexts.waited_for(conn) {
             self.try_failed(id, index, cause, now);
+        }
+        if let Some(gone) = gone {
+            self.lost_connection(&gone, now);
         }
     }
 
@@ -148,14 +169,17 @@ impl Core {
 
     /// Closes what is idle or suspect, and keeps the upstream connections open.
     pub(super) fn sweep_connections(&mut self, now: Instant) {
-        let active = self.upstream.active().map(|(target, _)| target.host.clone());
+        let active = self.upstream.active().map(|(target, _)| target.label.clone());
+        let labels = self.bindings.targets().into_iter().chain(active);
+        let serving: Vec<(Arc<str>, u16)> =
+            labels.filter_map(|label| self.upstream.target(&label)).map(|t| (t.host.clone(), t.port)).collect();
         let (transactions, bindings) = (&self.transactions, &self.bindings);
         let unneeded = self.conns.unneeded(
             self.settings.idle_timeout,
             now,
             |id| transactions.open_on(Flow::Conn(id)),
             |id, conn| match (&conn.hop, conn.side) {
-                (Some(hop), _) => active.as_ref() == Some(&hop.target),
+                (Some(hop), _) => serving.iter().any(|(host, port)| *host == hop.target && *port == hop.addr.port()),
                 (None, Side::Phone) => bindings.on_connection(id) > 0,
                 (None, Side::Upstream) => false,
             },
@@ -163,9 +187,12 @@ impl Core {
         for conn in unneeded {
             self.close(conn);
         }
-        for conn in self.conns.due_keepalives(self.settings.upstream_keepalive, now) {
-            self.act(NetCommand::Send { flow: Flow::Conn(conn), bytes: PING });
+        if let Some(interval) = self.settings.upstream_keepalive {
+            for conn in self.conns.due_keepalives(interval, now) {
+                self.act(NetCommand::Send { flow: Flow::Conn(conn), bytes: PING });
+            }
         }
+        self.keep_reachable(now);
     }
 
     /// CRLF CRLF to every UDP handset behind NAT that is due (RFC 5626 §4.4), spread over the interval.

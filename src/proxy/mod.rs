@@ -34,10 +34,12 @@ pub mod reach;
 mod register;
 mod relay;
 mod reload;
+mod reopen;
 mod request;
 mod settings;
 mod siphash;
 mod status;
+pub mod stun;
 mod troubled;
 
 pub use self::core::{Action, Core, Event, Socket};

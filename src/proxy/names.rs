@@ -110,6 +110,12 @@ impl Names {
         popped
     }
 
+    /// True if the topmost Route bears our name and the form of our mark, but was not made by us. Answer 403.
+    pub fn top_route_is_forged(&self, msg: &Message, key: &Key, local: Option<SocketAddr>) -> bool {
+        let top = msg.list(Name::Route).next();
+        top.is_some_and(|route| matches!(self.whose_route(msg.bytes(), &route, key, local), WhoseRoute::Forged))
+    }
+
     /// Puts the domain in the place of our own host and port in a phone's Request-URI. True if it did.
     pub fn map_request_uri(&self, msg: &Message, edit: &mut Edit<'_>, local: Option<SocketAddr>) -> bool {
         let Some(domain) = &self.domain else { return false };

@@ -56,7 +56,7 @@ impl Core {
         response: &Message,
         edit: &mut Edit<'_>,
         upward: Option<Upward>,
-        (reach, aor, target): (Reach, &Arc<str>, &Arc<str>),
+        (reach, aor, target, over): (Reach, &Arc<str>, &Arc<str>, u64),
         now: Instant,
     ) {
         let cap = self.settings.register_interval.map(|interval| interval.as_secs() as u32);
@@ -77,7 +77,7 @@ impl Core {
             }
             // Noted when the try went up: confirming it is all there is to do.
             if as_noted && self.bindings.confirm(&bound.id, granted, now) {
-                self.bindings.note_status(&bound.id, response.status());
+                self.bindings.note_answer(&bound.id, response.status(), over);
                 continue;
             }
             let binding = Binding {
@@ -95,6 +95,7 @@ impl Core {
             };
             if self.bindings.upsert(binding, now).is_ok() {
                 self.bindings.confirm(&bound.id, granted, now);
+                self.bindings.note_answer(&bound.id, response.status(), over);
             } else {
                 tracing::warn!(
                     limit = self.bindings.limit(),
@@ -128,6 +129,7 @@ impl Core {
         self.metrics.failovers(reason).inc();
         self.rollovers += 1;
         self.hurry_paced(now);
+        self.tell_orphans_anew();
     }
 
     /// A handset was told of another proxy, too: its Route is dropped, at most one line in ten seconds.
@@ -174,6 +176,7 @@ impl Core {
             ("connections", self.conns.len()),
             ("addresses", self.address.len()),
             ("summaries", self.summaries.last.len()),
+            ("targets waited for", self.reopening.len()),
         ]
     }
 
@@ -183,7 +186,7 @@ impl Core {
         metrics.transactions.set(self.transactions.len() as i64);
         metrics.bindings.set(self.bindings.confirmed_len() as i64);
         let active = self.upstream.active().map(|(target, _)| target.label.clone());
-        metrics.bindings_orphaned.set(active.as_ref().map_or(0, |label| self.bindings.orphaned(label)) as i64);
+        metrics.bindings_orphaned.set(self.orphans() as i64);
         metrics.all_targets_failed.set(i64::from(self.upstream.all_failed()));
         metrics.draining.set(i64::from(self.draining));
         for side in Side::ALL {

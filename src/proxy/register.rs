@@ -217,8 +217,12 @@ impl Core {
                 }
             }
             Class::Success | Class::Neutral | Class::Failure => {
+                let over = match context.tries[index].flow {
+                    Some(Flow::Conn(conn)) => self.conns.get(conn).map_or(0, |conn| conn.way),
+                    Some(Flow::Udp { .. }) | None => 0,
+                };
                 if let Some(state) = registering(context) {
-                    state.answered_by = Some(target);
+                    (state.answered_by, state.answered_over) = (Some(target), over);
                 }
                 self.relay(context, &response, now);
                 self.drop_branches(context, now);
@@ -449,6 +453,14 @@ impl Core {
     pub(super) fn hop_to(&self, target: &Target) -> Option<Hop> {
         let ip = self.pick_address(&target.label, &target.addresses)?;
         Some(Hop { target: target.host.clone(), addr: (ip, target.port).into(), transport: self.transport, group: 0 })
+    }
+
+    /// One of a target's addresses cannot be reached: if it is the one whose turn it is, the next one has it.
+    pub(super) fn pass_turn(&mut self, label: &Arc<str>, addresses: &[std::net::IpAddr], failed: std::net::IpAddr) {
+        let turn = self.address.entry(label.clone()).or_insert(0);
+        if addresses.get(*turn % addresses.len().max(1)) == Some(&failed) {
+            *turn = (*turn + 1) % addresses.len().max(1);
+        }
     }
 
     /// The address of a target that is tried next.

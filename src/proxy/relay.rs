@@ -1,5 +1,13 @@
 //! Everything but REGISTER, in both directions: one branch, and for an INVITE nobody answers one more
 //! (RFC 3261 §16.6–16.10, RFC 3263 §4.3).
+//!
+//! Of two branches of an INVITE the first that shows life has the call; the other is cancelled as soon as it shows some:
+//!
+//! | what comes | from the branch that has the call, or from the only one | from the other |
+//! |---|---|---|
+//! | 101–199 | relayed | absorbed |
+//! | 2xx | relayed | relayed |
+//! | failure | relayed | kept for the case that the call comes to nothing |
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +40,7 @@ impl Core {
         let method = request.method();
         let id = self.contexts.begin(server);
         let kind = match to {
-            Destination::Active | Destination::Target(_) => Kind::Up { alternate: None, give_up: None },
+            Destination::Active | Destination::Target(_) => Kind::Up { alternate: None, give_up: None, best: None },
             Destination::Handset { id, contact, .. } => Kind::Down { id: *id, contact: contact.clone() },
         };
         let mut context = Box::new(Context {
@@ -82,7 +90,7 @@ impl Core {
             self.launch_up(id, context, now);
             return;
         };
-        let (label, hop) = (target.label.clone(), self.hop_to(target));
+        let (label, hop) = (target.label.clone(), self.hop_in_use(target).or_else(|| self.hop_to(target)));
         if !active && let Kind::Up { give_up, .. } = &mut context.kind {
             *give_up = Some(now + self.settings.attempt_timeout);
         }
@@ -120,7 +128,7 @@ impl Core {
             return;
         }
         self.close_try(context, index, now);
-        if context.finished || !context.is_quiet() {
+        if context.finished || context.is_pending() {
             return;
         }
         if upward && self.launch_alternate(id, context, now) {
@@ -130,7 +138,12 @@ impl Core {
             self.give_up(context, now);
             return;
         }
-        if !upward {
+        if self.relay_best(context, now) {
+            return;
+        }
+        if context.cancelled {
+            self.answer(context, 487, "Request Terminated", &[], now);
+        } else if !upward {
             let (status, phrase) = self.lost_flow();
             self.answer(context, status, phrase, &[], now);
         } else if self.upstream.all_failed() {
@@ -150,15 +163,24 @@ impl Core {
         let Some(last) = context.tries.last().map(|t| t.target.clone()) else { return false };
         let Some(next) = self.upstream.next_after(&last).filter(|next| next.label != last) else { return false };
         let (label, hop) = (next.label.clone(), self.hop_to(next));
+        // The silent branch is not insisted on, but stays open: its target may only be slow.
+        for client in context.tries.iter().filter_map(|this| this.client) {
+            self.transactions.stop_retransmitting(client);
+        }
         self.launch_at(id, context, label, hop, now);
         true
     }
 
-    /// A provisional answer to an INVITE. The target lives: no alternative is wanted any more.
-    pub(super) fn invite_provisional(&mut self, context: &mut Context, response: &Message, now: Instant) {
+    /// A provisional answer to an INVITE. The target lives: no alternative is wanted any more, and one that is under way
+    /// already has lost.
+    pub(super) fn invite_provisional(&mut self, context: &mut Context, index: usize, response: &Message, now: Instant) {
         if let Kind::Up { alternate, give_up, .. } = &mut context.kind {
             (*alternate, *give_up) = (None, None);
         }
+        if context.tries[index].cancelled {
+            return;
+        }
+        self.cancel_others(context, index, now);
         if response.status() > 100 && !context.finished {
             self.relay(context, response, now);
         }
@@ -173,7 +195,17 @@ impl Core {
             if let Kind::Up { alternate, .. } = &mut context.kind {
                 *alternate = None;
             }
-            if !context.finished || (200..300).contains(&status) {
+            let success = (200..300).contains(&status);
+            if success {
+                self.note_dialog(context, index, now);
+            } else if status < 600 && better_to_come(context, index) {
+                keep_best(context, response);
+                return;
+            } else if !context.finished && self.relay_best_of(context, response, now) {
+                self.cancel_others(context, index, now);
+                return;
+            }
+            if success || !context.finished {
                 self.relay(context, response, now);
             }
             self.cancel_others(context, index, now);
@@ -184,19 +216,41 @@ impl Core {
         if let Some(client) = this.client.take() {
             self.contexts.unbind(client);
         }
+        if (200..300).contains(&status) && context.method == Method::Subscribe {
+            self.note_dialog(context, index, now);
+        }
         if !context.finished {
             self.relay(context, response, now);
         }
     }
 
+    /// Relays the failure that was kept, if there is one.
+    fn relay_best(&mut self, context: &mut Context, now: Instant) -> bool {
+        let Kind::Up { best, .. } = &mut context.kind else { return false };
+        let Some(best) = best.take() else { return false };
+        self.relay(context, &best, now);
+        true
+    }
+
+    /// Relays the failure that was kept, if it is the better one (RFC 3261 §16.7 step 6).
+    fn relay_best_of(&mut self, context: &mut Context, response: &Message, now: Instant) -> bool {
+        let Kind::Up { best: Some(best), .. } = &context.kind else { return false };
+        response.status() < 600 && best.status() / 100 < response.status() / 100 && self.relay_best(context, now)
+    }
+
     /// Timer B or F on a branch: an INVITE ends with 408, everything else in silence (RFC 4320 §4.2).
     pub(super) fn relay_branch_over(&mut self, id: ContextId, context: &mut Context, index: usize, now: Instant) {
         context.tries[index].state = TryState::Closed;
-        if context.finished || !context.is_quiet() {
+        if context.finished || context.is_pending() {
             return;
         }
         if context.method == Method::Invite {
-            if !self.launch_alternate(id, context, now) {
+            if self.launch_alternate(id, context, now) || self.relay_best(context, now) {
+                return;
+            }
+            if context.cancelled {
+                self.answer(context, 487, "Request Terminated", &[], now);
+            } else {
                 self.answer(context, 408, "No answer", &[], now);
             }
         } else {
@@ -230,7 +284,15 @@ impl Core {
             return;
         }
         match context.method {
-            Method::Invite => self.answer(context, 408, "Dialog's target does not answer", &[], now),
+            Method::Invite => {
+                self.answer(context, 408, "Dialog's target does not answer", &[], now);
+                // A 2xx that comes after all must reach the handset, or the PBX would end the call for want of an ACK.
+                self.cancel_others(context, usize::MAX, now);
+                for client in context.tries.iter().filter_map(|this| this.client) {
+                    self.transactions.stop_retransmitting(client);
+                }
+                return;
+            }
             Method::Subscribe => self.answer(context, 481, "Subscription's target does not answer", &[], now),
             _ => self.answer(context, 504, "Dialog's target does not answer", &[], now),
         }
@@ -259,7 +321,7 @@ impl Core {
                 }
             }
             self.cancel_others(&mut context, usize::MAX, now);
-            if context.is_quiet() {
+            if !context.is_pending() {
                 self.answer(&mut context, 487, "Request Terminated", &[], now);
             }
         }
@@ -269,8 +331,11 @@ impl Core {
     /// CANCEL on every open branch but one; the transaction layer waits for a provisional answer where none came.
     fn cancel_others(&mut self, context: &mut Context, except: usize, now: Instant) {
         for (index, this) in context.tries.iter_mut().enumerate() {
-            if index != except
-                && this.state == TryState::Sent
+            if index == except || this.cancelled {
+                continue;
+            }
+            this.cancelled = true;
+            if this.state == TryState::Sent
                 && let Some(client) = this.client
             {
                 let Some(bytes) = self.transactions.cancel_bytes(client) else { continue };
@@ -285,6 +350,25 @@ impl Core {
             super::contact::Mode::Path => (430, "Flow Failed"),
             super::contact::Mode::Rewrite => (480, "Temporarily Unavailable"),
         }
+    }
+}
+
+/// Whether a failure on this branch is kept back: a branch that has the call, or the newer one, may still bring better. A
+/// silent older one is not waited for.
+fn better_to_come(context: &Context, index: usize) -> bool {
+    context.tries.iter().enumerate().any(|(other, this)| {
+        other != index
+            && !this.cancelled
+            && matches!(this.state, TryState::Opening(_) | TryState::Sent)
+            && (this.provisional || other > index)
+    })
+}
+
+/// Keeps a failure, unless one of a lower class is kept already.
+fn keep_best(context: &mut Context, response: &Message) {
+    let Kind::Up { best, .. } = &mut context.kind else { return };
+    if best.as_ref().is_none_or(|best| response.status() / 100 <= best.status() / 100) {
+        *best = Some(Box::new(response.clone()));
     }
 }
 

@@ -38,8 +38,7 @@ impl Core {
             invite_alternate,
             allow,
             upstream_allow,
-            phone_keepalive: _,
-            upstream_keepalive: _,
+            upstream_keepalive,
             idle_timeout: _,
             max_transactions,
             max_bindings,
@@ -55,6 +54,7 @@ impl Core {
             invite_alternate,
             allow,
             upstream_allow,
+            upstream_keepalive,
             max_transactions,
             max_bindings,
             ..self.settings.clone()

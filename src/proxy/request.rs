@@ -136,6 +136,9 @@ impl Core {
         self.validate(Side::Upstream, request)?;
         let buf = request.bytes();
         let local = self.ends(arrival.flow).map(|(local, _)| local);
+        if self.names.top_route_is_forged(request, &self.key, local) {
+            return Err(Refusal::new(403, "Not a Route of this Holdline"));
+        }
         let uri = Uri::parse(buf, request.request_uri());
         let by_route = request.list(Name::Route).next().and_then(|element| {
             let route = NameAddr::parse(buf, element.span)?;
@@ -249,6 +252,7 @@ impl Core {
                 last_failure: None,
                 visited: SmallVec::new(),
                 answered_by: None,
+                answered_over: 0,
                 upward: None,
             })),
             scheduled: None,
@@ -265,6 +269,7 @@ impl Core {
         };
         match routed {
             Ok(Some(destination)) => self.forward_stateless(request, arrival, destination, now),
+            Err(Refusal { status: 403, .. }) => self.metrics.dropped(side, "forged_mark").inc(),
             Ok(None) | Err(_) => self.metrics.dropped(side, "ack_unmatched").inc(),
         }
     }

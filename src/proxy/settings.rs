@@ -47,10 +47,9 @@ pub struct Settings {
     pub allow: Vec<IpNet>,
     /// Who may send to the upstream side, beside the targets.
     pub upstream_allow: Vec<IpNet>,
-    /// How often a CRLF CRLF goes to a UDP handset behind NAT (RFC 5626 §4.4).
-    pub phone_keepalive: Duration,
-    /// How often a CRLF CRLF goes out on an upstream connection.
-    pub upstream_keepalive: Duration,
+    /// A CRLF CRLF goes out on an upstream connection, or to an upstream address, on which nothing was sent for so long
+    /// (RFC 5626 §4.4.1); `None`: never.
+    pub upstream_keepalive: Option<Duration>,
     /// A connection nobody needs is closed after this long without traffic.
     pub idle_timeout: Duration,
     /// Response contexts, client and server transactions at once.
@@ -77,8 +76,7 @@ impl Default for Settings {
             invite_alternate: true,
             allow: default_allow(),
             upstream_allow: Vec::new(),
-            phone_keepalive: Duration::from_secs(25),
-            upstream_keepalive: Duration::from_secs(30),
+            upstream_keepalive: Some(Duration::from_secs(25)),
             idle_timeout: Duration::from_secs(600),
             max_transactions: 65_536,
             max_bindings: 65_536,

@@ -23,11 +23,10 @@ impl Core {
                 })
             })
             .collect();
-        let orphaned = self.upstream.active().map_or(0, |(target, _)| self.bindings.orphaned(&target.label));
         json!({
             "upstream": self.upstream.snapshot(now),
             "flows": flows,
-            "bindings": { "count": self.bindings.confirmed_len(), "orphaned": orphaned, "limit": self.bindings.limit() },
+            "bindings": { "count": self.bindings.confirmed_len(), "orphaned": self.orphans(), "limit": self.bindings.limit() },
             "transactions": { "count": self.transactions.len(), "limit": self.settings.max_transactions },
             "registrations": { "last_hour": self.history.hour(now), "since_start": self.history.totals() },
             "draining": self.draining,

@@ -354,6 +354,7 @@ retry = false
 attempt_timeout = "2.5s"
 retry_deadline = 7
 connect_timeout = "1500ms"
+upstream_keepalive = "30s"
 exhausted = "503"
 invite_alternate = false
 nameserver = ["192.0.2.53", "[2001:db8::53]:5353"]

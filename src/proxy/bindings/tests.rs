@@ -134,12 +134,12 @@ fn the_newest_status_is_kept() {
     let (mut table, now) = (Bindings::new(10), start());
     let status = |table: &Bindings| table.get(&id(1)).and_then(|b| b.last_status);
     table.upsert(binding(1, "a@x", udp(1, false), now + seconds(32)), now).expect("room");
-    table.note_status(&id(1), 401);
+    table.note_answer(&id(1), 401, 0);
     table.confirm(&id(1), 600, now);
     assert_eq!(status(&table), Some(401));
     for reach in [udp(1, false), udp(2, false)] {
         let last_status = Some(200);
-        table.note_status(&id(1), 503);
+        table.note_answer(&id(1), 503, 0);
         table.upsert(Binding { last_status, ..binding(1, "a@x", reach, now + seconds(32)) }, now).expect("known");
         assert_eq!(status(&table), Some(503));
         table.confirm(&id(1), 600, now);

@@ -44,6 +44,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("received_bytes_total", "counter", &["side"]),
     ("sent_bytes_total", "counter", &["side"]),
     ("udp_receive_drops_total", "counter", &["side"]),
+    ("udp_large_datagrams_total", "counter", &["direction", "side"]),
     ("draining", "gauge", &[]),
     ("config_last_reload_successful", "gauge", &[]),
 ];

@@ -105,8 +105,9 @@ fn trap_39_the_old_connection_stays_while_it_is_used_and_closes_when_idle() {
     world.run_for(SECOND);
     assert_eq!(world.connections("a"), 1);
     world.roll();
-    world.run_for(5 * MINUTE);
-    assert_eq!(world.connections("a"), 1, "the PBX may still call over it");
-    world.run_for(10 * MINUTE);
-    assert_eq!(world.connections("a"), 0, "idle");
+    world.run_for(15 * MINUTE);
+    assert_eq!(world.connections("a"), 1, "the PBX may still call the phone over it");
+    world.register(phone);
+    world.run_for(MINUTE);
+    assert_eq!(world.connections("a"), 0, "idle, and nobody is registered there any more");
 }

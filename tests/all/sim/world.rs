@@ -16,7 +16,8 @@ use holdline::proxy::{Action, Core, Event, Fresh, Settings, Socket};
 use holdline::upstream::{self, LookupFailure, Persisted, Record, RecordSet, Rollover, Source, Upstream};
 
 use super::phone::Phone;
-use super::server::{Server, Turn};
+use super::server::{Manner, Server, Turn};
+use super::ua::{Place, Ua, cseq};
 
 /// Where the phones' listener is.
 pub const LISTEN: &str = "10.0.0.1:5060";
@@ -30,6 +31,7 @@ pub enum Happening {
     Phone(usize, Bytes),
     PhoneTimer(usize),
     Server(SocketAddr, ConnId, Bytes),
+    UaTimer(usize),
     Lookup(Result<RecordSet, LookupFailure>),
 }
 
@@ -41,6 +43,8 @@ pub struct World {
     pub begun: Instant,
     pub phones: Vec<Phone>,
     pub servers: BTreeMap<SocketAddr, Server>,
+    /// Those who call and are called: whatever is no REGISTER is theirs.
+    pub uas: Vec<Ua>,
     pub ladder: Vec<String>,
     /// What the next lookups find; the last one stays.
     pub dns: Vec<Result<RecordSet, LookupFailure>>,
@@ -49,6 +53,12 @@ pub struct World {
     pub loss: f64,
     pub duplication: f64,
     pub latency: Duration,
+    /// Keep-alives that Holdline sent on each upstream connection.
+    pub pings: HashMap<ConnId, usize>,
+    /// Connections that were asked for, with when.
+    pub opens: Vec<(Instant, SocketAddr)>,
+    /// Every connection leaves from another port.
+    pub ephemeral: bool,
     transport: Transport,
     conns: HashMap<ConnId, SocketAddr>,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -150,6 +160,7 @@ impl World {
             begun: now,
             phones: Vec::new(),
             servers,
+            uas: Vec::new(),
             ladder: Vec::new(),
             dns,
             lookups: 0,
@@ -157,6 +168,9 @@ impl World {
             loss: 0.0,
             duplication: 0.0,
             latency: Duration::from_millis(1),
+            pings: HashMap::new(),
+            opens: Vec::new(),
+            ephemeral: false,
             transport: setup.transport,
             conns: HashMap::new(),
             queue: BinaryHeap::new(),
@@ -216,11 +230,95 @@ impl World {
         index
     }
 
+    /// An agent that calls and is called in the place of a phone. Gives its number.
+    pub fn ua_of_phone(&mut self, phone: usize) -> usize {
+        let (addr, transport) = (self.phones[phone].addr, self.phones[phone].transport);
+        self.uas.push(Ua::new(Place::Phone(phone), &format!("p{phone}"), addr, transport, 200 + phone));
+        self.uas.len() - 1
+    }
+
+    /// An agent that calls and is called in the place of a target.
+    pub fn ua_of_target(&mut self, name: &str) -> usize {
+        let addr = address(name);
+        self.uas.push(Ua::new(Place::Pbx(addr), name, addr, self.transport, 900));
+        self.uas.len() - 1
+    }
+
+    /// What a target knows a phone by: the URI of the Contact it was given last.
+    pub fn contact_at(&self, name: &str, phone: usize) -> String {
+        let user = format!("<sip:{}@", 200 + phone);
+        let received = &self.servers[&address(name)].received;
+        let register = received
+            .iter()
+            .rev()
+            .map(|(_, bytes)| bytes)
+            .find(|bytes| what(bytes) == "REGISTER" && header(bytes, "To").is_some_and(|to| to.starts_with(&user)));
+        let contact = header(register.expect("it registered there"), "Contact").expect("a Contact");
+        contact.split(['<', '>']).nth(1).expect("in brackets").to_owned()
+    }
+
+    /// An agent acts now.
+    pub fn act(&mut self, ua: usize, act: impl FnOnce(&mut Ua, Instant) -> Vec<Bytes>) {
+        let now = self.now;
+        let sent = act(&mut self.uas[ua], now);
+        self.ua_sends(ua, sent);
+    }
+
+    fn ua_sends(&mut self, ua: usize, sent: Vec<Bytes>) {
+        for bytes in sent {
+            match self.uas[ua].place {
+                Place::Phone(phone) => self.phone_sends(phone, bytes),
+                Place::Pbx(addr) => self.target_sends(addr, bytes),
+            }
+        }
+        if let Some(at) = self.uas[ua].poll_timeout() {
+            self.enqueue(at.saturating_duration_since(self.now), Happening::UaTimer(ua));
+        }
+    }
+
+    /// A target sends on the newest connection Holdline has to it; without one by datagram, or over one of its own.
+    pub fn target_sends(&mut self, addr: SocketAddr, bytes: Bytes) {
+        let conn = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).max_by_key(|conn| conn.0);
+        let name = self.servers[&addr].name.clone();
+        self.rung(&format!("{name}→holdline {}", what(&bytes)));
+        let reliable = self.transport != Transport::Udp;
+        let local: SocketAddr = BOUND.parse().expect("literal");
+        let flow = match conn {
+            Some(conn) => Flow::Conn(conn),
+            None if !reliable => Flow::Udp { socket: SocketId(2), local, remote: addr },
+            None => {
+                self.serial += 1;
+                let conn = ConnId(1_000_001 + 2 * self.serial);
+                self.conns.insert(conn, addr);
+                let remote = SocketAddr::new(addr.ip(), 40_000);
+                let (side, transport, socket) = (Side::Upstream, self.transport, SocketId(2));
+                let accepted = NetEvent::Accepted { conn, side, transport, socket, local, remote };
+                self.cross(true, Happening::Core(accepted));
+                Flow::Conn(conn)
+            }
+        };
+        self.cross(reliable, Happening::Core(NetEvent::Received { flow, bytes }));
+    }
+
     /// The handset sends a REGISTER now.
     pub fn register(&mut self, phone: usize) {
         let bytes = self.phones[phone].begin_register(self.now);
         self.phone_sends(phone, bytes);
         self.arm_phone(phone);
+    }
+
+    /// Every table of what is in flight is empty, and the metric says so.
+    pub fn assert_nothing_in_flight(&mut self) {
+        self.core.refresh_gauges();
+        assert_eq!(self.metrics.transactions.get(), 0, "the metric\n{}", self.ladder.join("\n"));
+        for (table, size) in self.core.tables() {
+            let most = match table {
+                "bindings" | "summaries" => usize::MAX,
+                "connections" | "addresses" | "targets waited for" => self.conns.len() + self.phones.len() + 8,
+                _ => 0,
+            };
+            assert!(size <= most, "{size} {table} are left\n{}", self.ladder.join("\n"));
+        }
     }
 
     /// The handset sends these bytes now.
@@ -309,6 +407,12 @@ impl World {
         match happening {
             Happening::Core(event) => self.core.handle(Event::Net(event), self.now),
             Happening::Lookup(result) => self.core.handle(Event::Lookup(result), self.now),
+            Happening::UaTimer(ua) => self.act(ua, Ua::timeout),
+            Happening::Phone(index, bytes) if self.ua_at(Place::Phone(index), &bytes).is_some() => {
+                if let Some(ua) = self.ua_at(Place::Phone(index), &bytes) {
+                    self.act(ua, |ua, now| ua.receive(&bytes, now));
+                }
+            }
             Happening::Phone(index, bytes) => {
                 if let Some(reply) = self.phones[index].receive(&bytes, self.now) {
                     self.phone_sends(index, reply);
@@ -325,8 +429,20 @@ impl World {
         }
     }
 
+    fn ua_at(&self, place: Place, bytes: &[u8]) -> Option<usize> {
+        self.uas.iter().position(|ua| ua.place == place).filter(|_| cseq(bytes).1 != "REGISTER")
+    }
+
     fn serve(&mut self, addr: SocketAddr, conn: ConnId, bytes: &Bytes) {
         let now = self.now;
+        if let Some(ua) = self.ua_at(Place::Pbx(addr), bytes)
+            && let Some(server) = self.servers.get_mut(&addr)
+            && server.manner == Manner::Normal
+        {
+            server.received.push((now, bytes.clone()));
+            self.act(ua, |ua, now| ua.receive(bytes, now));
+            return;
+        }
         let Some(server) = self.servers.get_mut(&addr) else { return };
         match server.receive(bytes, now) {
             Turn::Nothing => {}
@@ -372,12 +488,17 @@ impl World {
     fn command(&mut self, command: NetCommand) {
         match command {
             NetCommand::Open { conn, hop } => {
+                self.opens.push((self.now, hop.addr));
                 let failure = self.servers.get(&hop.addr).and_then(|server| server.refuses_open(hop.transport));
                 let event = match failure {
                     Some((cause, _)) => NetEvent::OpenFailed { conn, cause, detail: "simulated".into() },
                     None => {
                         self.conns.insert(conn, hop.addr);
-                        NetEvent::Opened { conn, local: BOUND.parse().expect("literal") }
+                        let mut local: SocketAddr = BOUND.parse().expect("literal");
+                        if self.ephemeral {
+                            local.set_port(40_000 + conn.0 as u16);
+                        }
+                        NetEvent::Opened { conn, local }
                     }
                 };
                 let after = failure.map_or(Duration::ZERO, |(_, after)| after);
@@ -392,6 +513,9 @@ impl World {
 
     fn send(&mut self, flow: Flow, bytes: Bytes) {
         if bytes.iter().all(|b| matches!(b, b'\r' | b'\n')) {
+            if let Flow::Conn(conn) = flow {
+                *self.pings.entry(conn).or_default() += 1;
+            }
             return;
         }
         if let Flow::Conn(conn) = flow
@@ -401,6 +525,13 @@ impl World {
             self.rung(&format!("holdline→{name} {}", what(&bytes)));
             let reliable = self.transport != Transport::Udp;
             self.cross(reliable, Happening::Server(addr, conn, bytes));
+            return;
+        }
+        if let Flow::Udp { socket: SocketId(2), remote, .. } = flow
+            && let Some(server) = self.servers.get(&remote)
+        {
+            self.rung(&format!("holdline→{} {}", server.name.clone(), what(&bytes)));
+            self.cross(false, Happening::Server(remote, ConnId(0), bytes));
             return;
         }
         let Some(index) = self.phones.iter().position(|phone| phone.is_at(flow)) else { return };
@@ -430,7 +561,7 @@ impl World {
                 Happening::Core(event) => Some(Happening::Core(event.clone())),
                 Happening::Phone(index, bytes) => Some(Happening::Phone(*index, bytes.clone())),
                 Happening::Server(addr, conn, bytes) => Some(Happening::Server(*addr, *conn, bytes.clone())),
-                Happening::PhoneTimer(_) | Happening::Lookup(_) => None,
+                Happening::PhoneTimer(_) | Happening::UaTimer(_) | Happening::Lookup(_) => None,
             };
             if let Some(twin) = twin {
                 let later = Duration::from_millis((self.draw() * 300.0) as u64);
@@ -475,19 +606,19 @@ pub fn what(bytes: &[u8]) -> String {
 
 /// The value of the first header with this name (as written), without the name.
 pub fn header(bytes: &[u8], name: &str) -> Option<String> {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    let prefix = format!("{}:", name.to_ascii_lowercase());
-    text.split("\r\n")
-        .find(|line| line.to_ascii_lowercase().starts_with(&prefix))
-        .map(|line| line[prefix.len()..].trim().to_owned())
+    values(bytes, name).next()
 }
 
 /// Every value of a header, top first.
 pub fn headers(bytes: &[u8], name: &str) -> Vec<String> {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    let prefix = format!("{}:", name.to_ascii_lowercase());
-    text.split("\r\n")
-        .filter(|line| line.to_ascii_lowercase().starts_with(&prefix))
-        .map(|line| line[prefix.len()..].trim().to_owned())
-        .collect()
+    values(bytes, name).collect()
+}
+
+fn values<'a>(bytes: &'a [u8], name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
+    bytes[..head].split(|byte| *byte == b'\n').filter_map(move |line| {
+        let (start, value) = (line.get(..name.len())?, line.get(name.len() + 1..)?);
+        let named = line[name.len()] == b':' && start.eq_ignore_ascii_case(name.as_bytes());
+        named.then(|| String::from_utf8_lossy(value).trim().to_owned())
+    })
 }

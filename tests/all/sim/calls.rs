@@ -1,0 +1,265 @@
+//! The call flows of RFC 3665 §3 that have a proxy in them, in both directions, over every transport, and with loss and
+//! duplication.
+
+use std::time::Duration;
+
+use super::pair::{Pair, Way, play, play_one_way};
+use super::server::Manner;
+use super::world::header;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// §3.2: through proxies, ended by the caller.
+fn session(pair: &mut Pair) {
+    pair.call();
+    pair.hang_up(pair.caller);
+}
+
+#[test]
+fn rfc_3665_3_2_a_session_through_proxies() {
+    play(session);
+}
+
+#[test]
+fn rfc_3665_3_2_a_session_ended_by_the_called() {
+    play(|pair| {
+        pair.call();
+        pair.hang_up(pair.callee);
+    });
+}
+
+#[test]
+fn rfc_3665_3_2_a_session_whose_pbx_records_its_route_too() {
+    play(|pair| {
+        pair.callee_mut().manner.records = true;
+        pair.call();
+        pair.hang_up(pair.caller);
+    });
+}
+
+#[test]
+fn rfc_3665_3_2_as_a_ladder() {
+    let mut pair = Pair::new(Way::OUT, 1);
+    session(&mut pair);
+    let expected = [
+        "phone 0→holdline INVITE",
+        "holdline→phone 0 100",
+        "holdline→a INVITE",
+        "a→holdline 100",
+        "a→holdline 180",
+        "holdline→phone 0 180",
+        "a→holdline 200",
+        "holdline→phone 0 200",
+        "phone 0→holdline ACK",
+        "holdline→a ACK",
+        "phone 0→holdline BYE",
+        "holdline→a BYE",
+        "a→holdline 200",
+        "holdline→phone 0 200",
+    ];
+    assert_eq!(pair.steps(), expected);
+}
+
+/// §3.3: the PBX wants credentials.
+#[test]
+fn rfc_3665_3_3_a_session_with_proxy_authentication() {
+    play_one_way(true, |pair| {
+        pair.callee_mut().manner.challenges = true;
+        let (caller, uri) = (pair.caller, pair.uri.clone());
+        let invite = pair.ask("INVITE", "", "v=0");
+        assert_eq!(pair.wait(caller, invite), 407);
+        pair.world.act(caller, |ua, now| {
+            ua.again(invite, &uri, "Proxy-Authorization: Digest username=\"200\"\r\n", "v=0", now)
+        });
+        assert_eq!(pair.wait(caller, invite + 1), 200);
+        pair.wait_for(pair.callee, "the ACK", |ua| {
+            ua.got.iter().any(|got| got.status == Some(200) && got.ack.is_some())
+        });
+        pair.hang_up(caller);
+    });
+}
+
+/// §3.4: the first proxy does not answer. The next target has the call, and nobody else moves.
+#[test]
+fn rfc_3665_3_4_a_session_with_proxy_failure() {
+    play_one_way(true, |pair| {
+        let second = pair.world.ua_of_target("b");
+        pair.world.server("a").manner = Manner::Silent;
+        let caller = pair.caller;
+        let invite = pair.ask("INVITE", "", "v=0");
+        assert_eq!(pair.wait(caller, invite), 200, "{}", pair.ladder());
+        pair.wait_for(second, "the ACK", |ua| ua.got.iter().any(|got| got.ack.is_some()));
+        pair.hang_up(caller);
+        assert_eq!((pair.world.active().as_str(), pair.world.count()), ("a", 0));
+        assert_eq!(pair.world.uas[second].count("BYE"), 1);
+    });
+}
+
+/// §3.6: a redirection goes to the caller, who asks the other place without an offer and answers in the ACK.
+#[test]
+fn rfc_3665_3_6_a_session_after_a_redirection_with_the_answer_in_the_ack() {
+    play(|pair| {
+        let (caller, callee, uri) = (pair.caller, pair.callee, pair.uri.clone());
+        pair.callee_mut().manner.answers = Some((SECOND, 302));
+        pair.callee_mut().manner.elsewhere = Some("sip:elsewhere@pbx.example.com".into());
+        let invite = pair.ask("INVITE", "", "v=0");
+        assert_eq!(pair.wait(caller, invite), 302);
+        let moved = header(pair.caller().asked[invite].answer.as_ref().expect("the 302"), "Contact");
+        assert_eq!(moved.as_deref(), Some("<sip:elsewhere@pbx.example.com>"), "it is the caller's to follow");
+        pair.callee_mut().manner.answers = Some((SECOND, 200));
+        pair.world.act(caller, |ua, now| {
+            let sent = ua.again(invite, &uri, "", "", now);
+            ua.answer_in_ack("v=0 the answer");
+            sent
+        });
+        assert_eq!(pair.wait(caller, invite + 1), 200);
+        pair.wait_for(callee, "the ACK", |ua| ua.got.iter().any(|got| got.status == Some(200) && got.ack.is_some()));
+        let ack = pair.callee().got.iter().rev().find_map(|got| got.ack.clone()).expect("an ACK");
+        assert!(ack.ends_with(b"v=0 the answer"));
+        pair.hang_up(caller);
+    });
+}
+
+/// §3.7: re-INVITE by either side.
+#[test]
+fn rfc_3665_3_7_a_session_with_re_invite() {
+    play(|pair| {
+        pair.call();
+        for who in [pair.caller, pair.callee] {
+            let again = pair.ask_inside(who, "INVITE", "", "v=0 elsewhere");
+            assert_eq!(pair.wait(who, again), 200);
+        }
+        pair.hang_up(pair.caller);
+    });
+}
+
+/// §3.8: no answer; the caller gives up.
+fn no_answer(pair: &mut Pair) {
+    pair.callee_mut().manner.answers = None;
+    let caller = pair.caller;
+    let invite = pair.ask("INVITE", "", "v=0");
+    pair.wait_for(caller, "ringing", |ua| ua.asked[invite].provisionals.contains(&180));
+    pair.world.act(caller, |ua, now| ua.cancel(invite, now));
+    assert_eq!(pair.wait(caller, invite + 1), 200, "the CANCEL's own answer");
+    assert_eq!(pair.wait(caller, invite), 487);
+}
+
+#[test]
+fn rfc_3665_3_8_no_answer_and_cancel() {
+    play(|pair| {
+        // A 180 is sent once: in bad weather it may be lost, so it is enough that Holdline said 100.
+        pair.callee_mut().manner.answers = None;
+        let caller = pair.caller;
+        let invite = pair.ask("INVITE", "", "v=0");
+        pair.wait_for(caller, "100", |ua| !ua.asked[invite].provisionals.is_empty());
+        pair.world.run_for(3 * SECOND);
+        pair.world.act(caller, |ua, now| ua.cancel(invite, now));
+        assert_eq!(pair.wait(caller, invite + 1), 200, "the CANCEL's own answer");
+        assert_eq!(pair.wait(caller, invite), 487, "{}", pair.ladder());
+    });
+}
+
+#[test]
+fn rfc_3665_3_8_as_a_ladder() {
+    let mut pair = Pair::new(Way::IN, 1);
+    no_answer(&mut pair);
+    let expected = [
+        "a→holdline INVITE",
+        "holdline→a 100",
+        "holdline→phone 0 INVITE",
+        "phone 0→holdline 180",
+        "holdline→a 180",
+        "a→holdline CANCEL",
+        "holdline→a 200",
+        "holdline→phone 0 CANCEL",
+        "phone 0→holdline 200",
+        "phone 0→holdline 487",
+        "holdline→phone 0 ACK",
+        "holdline→a 487",
+        "a→holdline ACK",
+    ];
+    assert_eq!(pair.steps(), expected);
+    pair.end();
+}
+
+/// §3.9, §3.11, and what else a callee may say: relayed as it is, but for a 503, which is 500 beyond a proxy.
+#[test]
+fn rfc_3665_3_9_busy_3_11_temporarily_unavailable_and_other_failures() {
+    for (status, seen) in
+        [(486, 486), (480, 480), (404, 404), (302, 302), (600, 600), (603, 603), (500, 500), (503, 500)]
+    {
+        for way in Way::all() {
+            let mut pair = Pair::new(way, 1);
+            fails(&mut pair, status, seen);
+            pair.end();
+        }
+    }
+    play(|pair| fails(pair, 486, 486));
+    play(|pair| fails(pair, 480, 480));
+}
+
+fn fails(pair: &mut Pair, status: u16, seen: u16) {
+    pair.callee_mut().manner.answers = Some((SECOND, status));
+    let (caller, invite) = (pair.caller, pair.ask("INVITE", "", "v=0"));
+    assert_eq!(pair.wait(caller, invite), seen, "{}", pair.ladder());
+}
+
+/// §3.10: the called does not answer at all.
+#[test]
+fn rfc_3665_3_10_no_response() {
+    play_one_way(false, |pair| {
+        let (caller, callee) = (pair.caller, pair.callee);
+        // A phone that was switched off: nothing comes back, and a TCP phone's connection is still thought to be there.
+        pair.world.uas[callee].manner = super::ua::Manner::default();
+        let invite = pair.ask("INVITE", "", "v=0");
+        assert_eq!(pair.wait(caller, invite), 408, "{}", pair.ladder());
+    });
+    let mut pair = Pair::new(Way::OUT, 1);
+    for name in ["a", "b"] {
+        pair.world.server(name).manner = Manner::Silent;
+    }
+    let (caller, invite) = (pair.caller, pair.ask("INVITE", "", "v=0"));
+    let begun = pair.world.now;
+    assert_eq!(pair.wait(caller, invite), 408);
+    assert!(pair.world.now - begun <= 37 * SECOND, "64·T1 after the last try began");
+    pair.end();
+}
+
+#[test]
+fn a_session_with_reliable_provisionals() {
+    play(|pair| {
+        pair.callee_mut().manner.reliable = true;
+        pair.call();
+        let caller = pair.caller;
+        let pracks: Vec<usize> =
+            (0..pair.caller().asked.len()).filter(|asked| pair.caller().asked[*asked].method == "PRACK").collect();
+        for prack in &pracks {
+            assert_eq!(pair.wait(caller, *prack), 200, "{}", pair.ladder());
+        }
+        // In bad weather the 200 may be there before any 183.
+        assert!(pracks.len() == 1 || pair.world.loss > 0.0, "{}", pair.ladder());
+        assert_eq!(pair.callee().count("PRACK"), pracks.len(), "{}", pair.ladder());
+        pair.hang_up(pair.callee);
+    });
+}
+
+#[test]
+fn whatever_the_method_it_passes_inside_and_outside_of_dialogs() {
+    play(|pair| {
+        let (caller, callee) = (pair.caller, pair.callee);
+        for method in ["OPTIONS", "MESSAGE", "PUBLISH", "INFO", "BREW"] {
+            let asked = pair.ask(method, "", "a body");
+            assert_eq!(pair.wait(caller, asked), 200, "{method}\n{}", pair.ladder());
+            let arrived = pair.callee().got.last().expect("it arrived");
+            assert!(arrived.method == method && arrived.request.ends_with(b"a body"));
+        }
+        pair.call();
+        for who in [caller, callee] {
+            for method in ["UPDATE", "INFO", "MESSAGE", "OPTIONS", "BREW"] {
+                let asked = pair.ask_inside(who, method, "", "");
+                assert_eq!(pair.wait(who, asked), 200, "{method}\n{}", pair.ladder());
+            }
+        }
+        pair.hang_up(caller);
+    });
+}
