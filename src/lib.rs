@@ -16,6 +16,7 @@
 //!                    └─────► upstream
 //!
 //! admin, control, metrics, logging                what is seen from outside, and the operator's hand
+//! probe                                           an SRV record looked at before any phone is plugged in
 //! agents                                          our own phones, registrars and DNS, for demo and tests
 //! ```
 //!
@@ -32,6 +33,7 @@ pub mod flow;
 pub mod logging;
 pub mod message;
 pub mod metrics;
+pub mod probe;
 pub mod proxy;
 pub mod store;
 pub mod transaction;

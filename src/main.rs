@@ -6,7 +6,7 @@ use holdline::cli::Failure;
 
 fn main() -> ExitCode {
     match holdline::cli::main(std::env::args_os()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             if !matches!(failure, Failure::No) {
                 eprintln!("holdline: {failure}");

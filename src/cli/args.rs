@@ -61,7 +61,7 @@ impl Args for RunArgs {
 }
 
 /// Values stay text: what is wrong with one is told by `config`, alike for all three sources.
-fn arg(key: &'static Key) -> Arg {
+pub(super) fn arg(key: &'static Key) -> Arg {
     let help = match key.default {
         "" => key.help.to_owned(),
         default => format!("{} [default: {default}]", key.help),
@@ -97,7 +97,7 @@ impl FromArgMatches for RunArgs {
 }
 
 /// Who gave this argument, if anybody did.
-fn origin(matches: &ArgMatches, id: &str, flag: &'static str, variable: &'static str) -> Option<Origin> {
+pub(super) fn origin(matches: &ArgMatches, id: &str, flag: &'static str, variable: &'static str) -> Option<Origin> {
     match matches.value_source(id)? {
         ValueSource::CommandLine => Some(Origin::Flag(flag)),
         ValueSource::EnvVariable => Some(Origin::Variable(variable)),

@@ -10,11 +10,13 @@ mod reach;
 mod reload;
 mod roll;
 mod run;
+mod srv;
 mod status;
 mod terminal;
 mod watch;
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -38,6 +40,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub enum Command {
     /// Serve phones: resolve the SRV record, forward requests, fail over.
     Run(Box<RunArgs>),
+    /// Look an SRV record up as Holdline would, probe its targets, and say what to enter.
+    Srv(Box<srv::SrvArgs>),
     /// Show targets, counts and what happened: what the status page shows, on a terminal.
     Status(status::StatusArgs),
     /// List the phones, registered or in trouble; exit status 0: one that matches is registered, 1: none is.
@@ -50,17 +54,20 @@ pub enum Command {
     Demo(demo::DemoArgs),
 }
 
-/// Parses `arguments` (the program's name first) and does what they say.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+/// Parses `arguments` (the program's name first) and does what they say. The code is 0 but for `srv`, whose code is its
+/// answer.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
     match parse(arguments)?.command {
         Command::Run(args) if args.check => check::check(&args),
         Command::Run(args) => run::run(&args),
+        Command::Srv(args) => return srv::srv(&args),
         Command::Status(args) => status::status(&args),
         Command::Phones(args) => phones::phones(&args),
         Command::Roll(args) => roll::roll(&args),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Demo(args) => demo::demo(&args),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// Help and version are printed here and end the process with 0; a mistake is a [`Failure::Usage`].

@@ -9,6 +9,7 @@ mod files;
 pub mod keys;
 mod layers;
 mod listen;
+mod probe;
 mod value;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub use error::{ConfigError, Origin};
 pub use files::writable_directory;
 pub use layers::{Layers, misspelt_variables};
+pub use probe::{PROBE_KEYS, ProbeConfig, duration};
 
 use crate::control::{DEFAULT_NAME, LONGEST_PATH};
 use crate::flow::Transport;
@@ -288,17 +290,7 @@ fn tls(
 ) -> Result<TlsSettings, ConfigError> {
     let (server_cert, server_key) = key_pair(layers, "tls_cert", "tls_key")?;
     let (client_cert, client_key) = key_pair(layers, "upstream_cert", "upstream_key")?;
-    let ca = layers.one("upstream_ca", value::path)?;
-    let ca_only = layers.one("upstream_ca_only", value::path)?;
-    if ca.is_some() && ca_only.is_some() {
-        let remedy = "contradicts upstream_ca_only; one adds to the system's authorities, the other replaces them";
-        return Err(layers.error("upstream_ca", remedy));
-    }
-    for (name, file) in [("upstream_ca", &ca), ("upstream_ca_only", &ca_only)] {
-        if let Some(file) = file {
-            files::authorities(layers, name, file)?;
-        }
-    }
+    let (ca, ca_only) = authorities(layers)?;
     let listens_tls = listen.iter().any(|l| l.transport == Transport::Tls);
     if listens_tls && server_cert.is_none() {
         return Err(layers.error("tls_cert", "missing, but listen has a tls entry; give tls_cert and tls_key"));
@@ -313,9 +305,7 @@ fn tls(
     }
     Ok(TlsSettings {
         domain: srv_domain,
-        verify: layers.need("upstream_verify", |t| {
-            value::choice(t, &[("domain", Verify::Domain), ("target", Verify::Target), ("either", Verify::Either)])
-        })?,
+        verify: layers.need("upstream_verify", verify)?,
         ca,
         ca_only,
         client_cert,
@@ -323,6 +313,26 @@ fn tls(
         server_cert,
         server_key,
     })
+}
+
+/// upstream_ca and upstream_ca_only: one of them at most.
+fn authorities(layers: &Layers) -> Result<(Option<PathBuf>, Option<PathBuf>), ConfigError> {
+    let ca = layers.one("upstream_ca", value::path)?;
+    let ca_only = layers.one("upstream_ca_only", value::path)?;
+    if ca.is_some() && ca_only.is_some() {
+        let remedy = "contradicts upstream_ca_only; one adds to the system's authorities, the other replaces them";
+        return Err(layers.error("upstream_ca", remedy));
+    }
+    for (name, file) in [("upstream_ca", &ca), ("upstream_ca_only", &ca_only)] {
+        if let Some(file) = file {
+            files::authorities(layers, name, file)?;
+        }
+    }
+    Ok((ca, ca_only))
+}
+
+fn verify(text: &str) -> Result<Verify, layers::Remedy> {
+    value::choice(text, &[("domain", Verify::Domain), ("target", Verify::Target), ("either", Verify::Either)])
 }
 
 /// Both files or neither.

@@ -51,6 +51,10 @@ pub(super) struct Answer {
     pub ttl: Duration,
     /// Addresses from the additional section.
     pub along: Vec<(Name, IpAddr)>,
+    /// Where the aliases led, if the name asked for is one.
+    pub alias: Option<Name>,
+    /// The server speaks for the zone itself; else the lifetime may be what is left of it in a cache.
+    pub authoritative: bool,
 }
 
 impl Answer {
@@ -96,6 +100,9 @@ impl Servers {
             match read(&response, &current, kind) {
                 Reading::Records(mut answer) => {
                     answer.ttl = answer.ttl.min(Duration::from_secs(alias_ttl.into()));
+                    if current != *name {
+                        answer.alias.get_or_insert(current);
+                    }
                     return Ok(answer);
                 }
                 Reading::Alias { to, ttl } => {
@@ -207,6 +214,8 @@ fn read(response: &Message, name: &Name, kind: RecordType) -> Reading {
                 records: found.into_iter().map(|r| r.data.clone()).collect(),
                 ttl: Duration::from_secs(ttl.into()),
                 along,
+                alias: (current != name).then(|| current.clone()),
+                authoritative: response.metadata.authoritative,
             });
         }
         let alias = response.answers.iter().find_map(|r| match &r.data {
@@ -266,6 +275,7 @@ mod tests {
         };
         assert_eq!(answer.records, vec![srv]);
         assert_eq!(answer.ttl, Duration::from_secs(30), "the alias lives shorter");
+        assert_eq!(answer.alias, Some(name("_sip._udp.example.net")));
     }
 
     #[test]

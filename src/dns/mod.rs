@@ -9,9 +9,10 @@
 //! - `/etc/hosts` is believed first, as everywhere else on the machine; an address literal is never asked for.
 //! - Bounded: a question takes at most [`QUESTION`], a lookup two in a row.
 //!
-//! `ask` asks one question of several servers; `system` reads `/etc/resolv.conf`.
+//! `ask` asks one question of several servers; `system` reads `/etc/resolv.conf`; `survey` asks for all there is to know.
 
 mod ask;
+mod survey;
 mod system;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 pub use ask::QUESTION;
 use ask::{Answer, Servers};
+pub use survey::{HostSurvey, Naptr, SrvSurvey};
 use system::System;
 
 use crate::upstream::{LookupFailure, Record, RecordSet, Source};
@@ -45,7 +47,7 @@ const HINTS: [&str; 4] = ["_sip._udp", "_sip._tcp", "_sips._tcp", "_sip._tls"];
 /// One question that was asked, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// `srv`, `a`, `aaaa`.
+    /// `srv`, `a`, `aaaa`; `naptr` only of a survey.
     pub record: &'static str,
     /// `ok`, or the failure's [`LookupFailure::label`].
     pub outcome: &'static str,
@@ -243,6 +245,7 @@ impl Resolver {
         let record = match kind {
             RecordType::SRV => "srv",
             RecordType::AAAA => "aaaa",
+            RecordType::NAPTR => "naptr",
             _ => "a",
         };
         let outcome = answer.as_ref().map_or_else(LookupFailure::label, |_| "ok");
@@ -262,22 +265,25 @@ struct Found {
     unresolved: bool,
     /// Why there is none, if there is none.
     failure: Option<LookupFailure>,
+    /// What the host is an alias of.
+    alias: Option<String>,
 }
 
 impl Found {
     fn known(addresses: Vec<IpAddr>, ttl: Duration) -> Self {
-        Found { addresses, ttl, unresolved: false, failure: None }
+        Found { addresses, ttl, unresolved: false, failure: None, alias: None }
     }
 
     fn nothing(failure: LookupFailure) -> Self {
         let unresolved = is_passing(&failure);
-        Found { addresses: Vec::new(), ttl: INCOMPLETE_TTL, unresolved, failure: Some(failure) }
+        Found { addresses: Vec::new(), ttl: INCOMPLETE_TTL, unresolved, failure: Some(failure), alias: None }
     }
 
     /// The answers to the questions for A and AAAA put together.
     fn of(v4: Result<Answer, LookupFailure>, v6: Result<Answer, LookupFailure>) -> Self {
         let ips = |answer: Answer| -> Vec<IpAddr> { answer.records.iter().filter_map(RData::ip_addr).collect() };
-        match (v4, v6) {
+        let alias = [&v4, &v6].into_iter().flatten().find_map(|answer| answer.alias.as_ref().map(host_name));
+        let found = match (v4, v6) {
             (Ok(v4), Ok(v6)) => {
                 let ttl = v4.ttl.min(v6.ttl);
                 let mut addresses = ips(v4);
@@ -295,7 +301,8 @@ impl Found {
                 (false, true) => Found::nothing(v6),
                 (true, _) | (false, false) => Found::nothing(v4),
             },
-        }
+        };
+        Found { alias, ..found }
     }
 }
 
@@ -309,8 +316,9 @@ fn is_passing(failure: &LookupFailure) -> bool {
 
 /// The name as written, made absolute.
 fn absolute(name: &str) -> Result<Name, LookupFailure> {
-    let mut name =
-        Name::from_ascii(name).map_err(|error| LookupFailure::Error(format!("{name} is not a DNS name: {error}")))?;
+    // The library's error repeats the label with its escapes undone.
+    let why = |error: &dyn fmt::Display| format!("{name} is not a DNS name: {}", error.to_string().escape_debug());
+    let mut name = Name::from_ascii(name).map_err(|error| LookupFailure::Error(why(&error)))?;
     name.set_fqdn(true);
     Ok(name)
 }
@@ -333,6 +341,8 @@ mod tests {
             records: addresses.iter().map(|a| RData::from(a.parse::<IpAddr>().unwrap())).collect(),
             ttl: Duration::from_secs(ttl),
             along: Vec::new(),
+            alias: None,
+            authoritative: true,
         }
     }
 

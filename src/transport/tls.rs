@@ -5,6 +5,7 @@
 
 mod explain;
 mod files;
+mod inspect;
 mod verify;
 
 use std::io;
@@ -18,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, rustls};
 
 pub use files::{CertificateInfo, TlsError};
+pub use inspect::{Certificate, Handshaken, Inspector, SniName};
 
 use super::connect::Failed;
 use super::{Settings, TlsSettings};
@@ -170,6 +172,11 @@ fn client_config(loaded: &Loaded, hop: &Hop) -> Result<Client, String> {
 /// An error of a TLS connection in words.
 pub(super) fn explain(error: &io::Error) -> String {
     explain::handshake(error)
+}
+
+/// What a TLS peer said by an alert, or did against the protocol, in words; `None` for an error of another kind.
+pub fn said(error: &io::Error) -> Option<String> {
+    explain::rustls_error(error).map(|_| explain::handshake(error))
 }
 
 /// How a failed handshake is counted.

@@ -112,7 +112,7 @@ impl SrvName {
 }
 
 /// Spaces and quotes of every kind off both ends, as often as they are nested.
-fn strip_wrapping(text: &str) -> &str {
+pub(crate) fn strip_wrapping(text: &str) -> &str {
     text.trim_matches(|c: char| {
         c.is_whitespace()
             || c.is_control()

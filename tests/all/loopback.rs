@@ -8,13 +8,13 @@ mod dns;
 mod drain;
 mod failover;
 mod operator;
-mod process;
+pub(crate) mod process;
 mod reload;
 mod restart;
 mod seen;
 mod selection;
 mod server;
-mod stage;
+pub(crate) mod stage;
 mod tls;
 mod transparency;
 

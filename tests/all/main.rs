@@ -11,6 +11,7 @@ mod message_mutations;
 mod message_properties;
 mod peers;
 mod sim;
+mod srv;
 mod tidy;
 mod torture;
 mod torture_table;

@@ -9,12 +9,12 @@ mod baresip;
 mod calls;
 mod direct;
 mod holdline;
-mod kamailio;
+pub(crate) mod kamailio;
 mod matrix;
 mod process;
 mod rollover;
 mod sipp;
-mod tls;
+pub(crate) mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, Metadata, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, SRV};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, NAPTR, SRV};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -160,6 +160,23 @@ impl Server {
     pub fn cycle_srv(&self, name: &str, ttl: u32, sets: &[&[Srv]]) {
         let sets = sets.iter().map(|set| set.iter().map(srv_data).collect()).collect();
         self.put(name, RecordType::SRV, ttl, sets);
+    }
+
+    /// Replaces the SRV records of a name by one whose target has these labels, of any bytes: a hostile zone.
+    pub fn set_srv_to_labels(&self, name: &str, ttl: u32, port: u16, labels: &[&[u8]]) {
+        let target = Name::from_labels(labels.iter().copied()).unwrap_or_else(|e| panic!("labels {labels:?}: {e}"));
+        self.put(name, RecordType::SRV, ttl, vec![vec![RData::SRV(SRV::new(1, 0, port, target))]]);
+    }
+
+    /// Replaces the NAPTR records of a name: order, preference, flags, services, replacement.
+    pub fn set_naptr(&self, name: &str, ttl: u32, records: &[(u16, u16, &str, &str, &str)]) {
+        let data = records.iter().map(|(order, preference, flags, services, replacement)| {
+            let text = |text: &str| text.as_bytes().to_vec().into_boxed_slice();
+            let (flags, services) = (text(flags), text(services));
+            RData::NAPTR(NAPTR::new(*order, *preference, flags, services, text(""), dns_name(replacement)))
+        });
+        let data = data.collect();
+        self.put(name, RecordType::NAPTR, ttl, vec![data]);
     }
 
     /// Replaces the A and AAAA records of a name.

@@ -165,7 +165,7 @@ fn address(bytes: &[u8]) -> Option<String> {
     Some(ip.to_string())
 }
 
-fn distinguished(name: &X509Name<'_>) -> String {
+pub(super) fn distinguished(name: &X509Name<'_>) -> String {
     let text = clean(&name.to_string());
     if text.is_empty() { "no subject".to_owned() } else { text }
 }

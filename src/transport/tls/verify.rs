@@ -72,7 +72,8 @@ impl HopVerifier {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn judge(
+    /// The verdict on a certificate, as a handshake meets it.
+    pub(super) fn judge(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],

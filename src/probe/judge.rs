@@ -1,0 +1,155 @@
+//! From measurements to findings: which targets are of use, and which setting would make more of them so.
+
+use super::findings::Findings;
+use super::measure::troubled;
+use super::report::{AddressLook, RecordLook, State, TargetLook, TlsLook};
+use crate::flow::Transport;
+use crate::transport::Verify;
+
+/// A certificate with fewer days than this deserves a word.
+const DAYS: i64 = 21;
+
+/// Sums the measured addresses up: states of targets, findings, and the `--upstream-verify` to recommend where the one in
+/// use would not do. `chosen`: the operator named the setting, so that no other is recommended.
+pub fn judge(record: &mut RecordLook, verify: Verify, chosen: bool, findings: &mut Findings) -> Option<Verify> {
+    let recommended = if chosen { None } else { other_setting(record, verify) };
+    for target in record.targets.iter_mut().filter(|target| target.order.is_some()) {
+        if let Some(other) = recommended {
+            forgive(target, other);
+        }
+        sum_up(target);
+    }
+    let all_dead = record.usable().all(|target| target.state == State::Fails);
+    if let Some(other) = recommended {
+        let text = format!(
+            "the certificate is valid for the target but not for the domain {}, which RFC 5922 asks for: --upstream-verify {} accepts it",
+            record.domain.as_deref().unwrap_or_default(),
+            other.as_str()
+        );
+        let about = record.usable().filter(|target| target.addresses.iter().any(|a| refused(a, verify)));
+        for label in about.map(TargetLook::label).collect::<Vec<_>>() {
+            findings.warning("certificate_not_for_domain", label, text.clone());
+        }
+    }
+    for target in record.targets.iter().filter(|target| target.order.is_some()) {
+        dead_or_odd(target, all_dead, record.transport, findings);
+    }
+    if all_dead && record.usable().all(|target| target.addresses.is_empty()) {
+        findings.error("all_targets_fail", None, "no target has an address that could be tried");
+    } else if all_dead {
+        let text = "no target answers from here; a firewall between this machine and the provider would look the same";
+        findings.error("all_targets_fail", None, text);
+    } else if let Some(first) = record.usable().next().filter(|first| first.state == State::Fails) {
+        let text = "is the target Holdline would select, and it does not answer: after a start, three REGISTERs must fail before \
+                    phones move on";
+        findings.warning("first_target_fails", first.label(), text);
+    }
+    recommended
+}
+
+/// Another setting that accepts every certificate seen, where the one in use refuses some.
+fn other_setting(record: &RecordLook, verify: Verify) -> Option<Verify> {
+    let seen: Vec<&TlsLook> =
+        record.usable().flat_map(|target| &target.addresses).filter_map(|address| address.tls.as_ref()).collect();
+    if seen.iter().all(|tls| satisfies(tls, verify)) {
+        return None;
+    }
+    [Verify::Target, Verify::Either].into_iter().find(|other| seen.iter().all(|tls| satisfies(tls, *other)))
+}
+
+fn satisfies(tls: &TlsLook, verify: Verify) -> bool {
+    tls.satisfies.iter().any(|setting| setting == verify.as_str())
+}
+
+fn refused(address: &AddressLook, verify: Verify) -> bool {
+    address.tls.as_ref().is_some_and(|tls| !satisfies(tls, verify))
+}
+
+/// With the recommended setting, this certificate is no reason to fail.
+fn forgive(target: &mut TargetLook, other: Verify) {
+    for address in &mut target.addresses {
+        let Some(tls) = &address.tls else { continue };
+        if tls.accepted || !satisfies(tls, other) || address.options.is_none() {
+            continue;
+        }
+        address.state = State::Warning;
+        address.summary = format!("with --upstream-verify {}", other.as_str());
+        address.failure = None;
+    }
+}
+
+/// Holdline goes from one address of a target to the next within one attempt: one that answers is enough.
+fn sum_up(target: &mut TargetLook) {
+    let best = |wanted: State| target.addresses.iter().find(|address| address.state == wanted);
+    let (state, summary) = match (best(State::Ok), best(State::Warning), target.addresses.first()) {
+        (Some(ok), _, _) => {
+            let reachable = target.addresses.iter().filter(|a| !no_route(a));
+            let spoilt = reachable.into_iter().any(|address| address.state == State::Fails);
+            (if spoilt { State::Warning } else { State::Ok }, ok.summary.clone())
+        }
+        (None, Some(odd), _) => (State::Warning, odd.summary.clone()),
+        (None, None, Some(first)) => (State::Fails, first.summary.clone()),
+        (None, None, None) => (State::Fails, "no address".to_owned()),
+    };
+    target.state = state;
+    target.summary = summary;
+}
+
+/// IPv6 where this machine has none says nothing about the target.
+fn no_route(address: &AddressLook) -> bool {
+    address.address.contains(':') && address.failure.as_ref().is_some_and(|failure| failure.reason == "unreachable")
+}
+
+fn dead_or_odd(target: &TargetLook, all_dead: bool, transport: Option<Transport>, findings: &mut Findings) {
+    let label = target.label();
+    for address in &target.addresses {
+        let whole = target.addresses.len() == 1;
+        let at = |text: &str| if whole { text.to_owned() } else { format!("{text} (at {})", address.address) };
+        if let Some(tls) = &address.tls {
+            certificate(tls, &label, findings);
+        }
+        match &address.failure {
+            _ if no_route(address) => {
+                let text = "has an IPv6 address that cannot be reached from here; Holdline tries IPv4 first";
+                findings.note("no_ipv6", label.clone(), text);
+            }
+            Some(failure) if failure.stage == "certificate" => {
+                findings.worse(all_dead, "certificate_refused", label.clone(), at(&failure.text));
+            }
+            Some(failure) if address.state == State::Warning => {
+                let text = format!("{}; REGISTER may be answered all the same", at(&failure.text));
+                findings.warning("options_unanswered", label.clone(), text);
+            }
+            Some(failure) => {
+                let hint = match (transport, failure.stage.as_str(), failure.reason.as_str()) {
+                    (Some(Transport::Udp), "options", "timeout") => ": it is down, filtered, or ignores OPTIONS",
+                    (_, "connect", "timeout") => ": it is down or filtered",
+                    _ => "",
+                };
+                findings.worse(all_dead, "target_fails", label.clone(), format!("{}{hint}", at(&failure.text)));
+            }
+            None => {}
+        }
+        if let Some(options) = address.options.as_ref().filter(|options| troubled(options.status)) {
+            let text = format!(
+                "answers OPTIONS with {} {}; to a REGISTER that would count as a failed attempt",
+                options.status, options.reason
+            );
+            findings.warning("options_trouble", label.clone(), at(&text));
+        }
+    }
+}
+
+fn certificate(tls: &TlsLook, label: &str, findings: &mut Findings) {
+    if tls.accepted && tls.days_left < DAYS {
+        let text = format!("its certificate ends in {} days; the upstream's operator must renew it", tls.days_left);
+        findings.warning("certificate_ends_soon", label.to_owned(), text);
+    }
+    if tls.accepted && tls.self_signed {
+        findings.note(
+            "certificate_self_signed",
+            label.to_owned(),
+            "its certificate is self-signed, and trusted by --upstream-ca",
+        );
+    }
+}
