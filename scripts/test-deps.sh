@@ -5,8 +5,10 @@
 # start stands in place while apt works, and what stood there before comes back afterwards, also when apt fails. A service
 # that came with a package we installed is disabled, so that the next boot does not start it either.
 #
-# Run again, it finds everything there and changes nothing.
+# Run again, it finds everything there and changes nothing. The checkers of deploy/, which no distribution has, come from
+# scripts/deploy-tools.sh.
 set -euo pipefail
+"$(dirname "$0")/deploy-tools.sh"
 
 packages=(
     sip-tester              # SIPp: scripted phones
@@ -16,8 +18,23 @@ packages=(
     baresip                 # a real handset
     linphone-cli            # another one (linphonec)
     tshark                  # reads a call's capture
+    prometheus              # scrapes Holdline; promtool checks the rules
+    buildah                 # builds the image
+    podman                  # runs it, with these four below it
+    runc
+    conmon
+    catatonit
+    netavark
 )
-services=(kamailio)
+# What would start: package:unit.
+services=(
+    kamailio:kamailio
+    prometheus:prometheus
+    podman:podman.socket
+    podman:podman.service
+    podman:podman-restart.service
+    podman:podman-auto-update.timer
+)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -61,7 +78,7 @@ printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
 
 present=()
 for service in "${services[@]}"; do
-    if dpkg-query --show "$service" >/dev/null 2>&1; then present+=("$service"); fi
+    if dpkg-query --show "${service%%:*}" >/dev/null 2>&1; then present+=("$service"); fi
 done
 
 install() {
@@ -78,7 +95,7 @@ fi
 for service in "${services[@]}"; do
     case " ${present[*]-} " in
         *" $service "*) ;; # was here before us: its owner decides
-        *) "${as_root[@]}" systemctl disable --quiet "$service" 2>/dev/null || true ;;
+        *) "${as_root[@]}" systemctl disable --quiet "${service#*:}" 2>/dev/null || true ;;
     esac
 done
 echo "test-deps: done"

@@ -6,6 +6,13 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+# The image's binary first, where the image can be run: beside the tests it would take their processors. A failure is the image
+# test's to tell.
+if [ $# -eq 0 ] && command -v buildah >/dev/null && command -v podman >/dev/null; then
+    echo "building the static binary for the image"
+    scripts/static.sh || true
+fi
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

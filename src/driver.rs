@@ -18,6 +18,7 @@ use crate::proxy::bindings::Change;
 use crate::proxy::phones::{Phones, Query};
 use crate::proxy::{Action, Core, Event, Fresh, Settings as ProxySettings, Socket};
 use crate::store::{Restored, Store, StoreError};
+use crate::systemd::Notifier;
 use crate::transport::tls::TlsError;
 use crate::transport::{self, BindError, Transports};
 use crate::upstream::{self, LookupFailure, RecordSet, RollError, Rollover, Source, Upstream};
@@ -121,6 +122,7 @@ pub struct Driver {
     lookups: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     drain_timeout: Duration,
     rollovers: u64,
+    notifier: Notifier,
 }
 
 type Answer = Result<RecordSet, LookupFailure>;
@@ -171,6 +173,7 @@ impl Driver {
             lookups: mpsc::channel(4),
             drain_timeout: setup.drain_timeout,
             rollovers: 0,
+            notifier: Notifier::from_environment(),
         })
     }
 
@@ -196,6 +199,7 @@ impl Driver {
         let mut timers_from = next_tick;
         let mut armed = next_tick;
         let mut sleep = std::pin::pin!(tokio::time::sleep_until(armed.into()));
+        self.notifier.ready();
         loop {
             let now = Instant::now();
             if timers_from <= now && self.core.poll_timeout() <= now {
@@ -232,6 +236,7 @@ impl Driver {
                     tracing::info!(timeout = ?self.drain_timeout, in_flight = self.core.contexts(), "draining");
                     drain_until = Some(Instant::now() + self.drain_timeout);
                     self.pulse.draining.store(true, Ordering::Relaxed);
+                    self.notifier.stopping();
                     self.core.handle(Event::Drain, Instant::now());
                 }
             }
@@ -281,6 +286,7 @@ impl Driver {
 
     fn tick(&mut self, now: Instant) {
         self.pulse.beats.fetch_add(1, Ordering::Relaxed);
+        self.notifier.alive(now);
         self.pulse.ready.store(self.core.ready(), Ordering::Relaxed);
         self.core.refresh_gauges();
         if self.rollovers != self.core.rollovers() {

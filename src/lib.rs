@@ -15,7 +15,7 @@
 //!                    ├─────► transaction
 //!                    └─────► upstream
 //!
-//! admin, control, metrics, logging                what is seen from outside, and the operator's hand
+//! admin, control, metrics, logging, systemd       what is seen from outside, and the operator's hand
 //! probe                                           an SRV record looked at before any phone is plugged in
 //! agents                                          our own phones, registrars and DNS, for demo and tests
 //! ```
@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod probe;
 pub mod proxy;
 pub mod store;
+pub mod systemd;
 pub mod transaction;
 pub mod transport;
 pub mod upstream;

@@ -13,7 +13,7 @@ mod reload;
 mod restart;
 mod seen;
 mod selection;
-mod server;
+pub(crate) mod server;
 pub(crate) mod stage;
 mod tls;
 mod transparency;

@@ -4,6 +4,7 @@ mod allocations;
 mod boot;
 mod config;
 mod demo;
+mod deploy;
 mod dns;
 mod docs;
 mod loopback;

@@ -8,12 +8,12 @@
 mod baresip;
 mod calls;
 mod direct;
-mod holdline;
+pub(crate) mod holdline;
 pub(crate) mod kamailio;
 mod matrix;
-mod process;
+pub(crate) mod process;
 mod rollover;
-mod sipp;
+pub(crate) mod sipp;
 pub(crate) mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -61,7 +61,7 @@ fn files(under: &str, ending: &str) -> Vec<PathBuf> {
 /// The project's own pages.
 fn pages() -> Vec<PathBuf> {
     let mut pages = files("docs", ".md");
-    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md"] {
         pages.push(root().join(name));
     }
     pages
@@ -115,8 +115,9 @@ fn nothing_is_left_to_do() {
     // Written so that this file does not find itself.
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X "), concat!("unimple", "mented!")];
     let mut found = String::new();
-    let sources =
-        ["src", "tests", "docs", "scripts", "bench", "benches"].into_iter().filter(|f| root().join(f).exists());
+    let sources = ["src", "tests", "docs", "scripts", "bench", "benches", "deploy"]
+        .into_iter()
+        .filter(|f| root().join(f).exists());
     for path in sources.flat_map(|folder| files(folder, "")).chain(pages()) {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for (n, line) in text.lines().enumerate() {
@@ -141,7 +142,9 @@ fn every_link_and_every_path_in_the_pages_leads_somewhere() {
             }
         }
         for quoted in text.split('`').skip(1).step_by(2) {
-            let ours = ["src/", "tests/", "docs/", "scripts/", "bench/"].iter().any(|start| quoted.starts_with(start));
+            let ours = ["src/", "tests/", "docs/", "scripts/", "bench/", "deploy/"]
+                .iter()
+                .any(|start| quoted.starts_with(start));
             if ours && !quoted.contains([' ', '*', '{']) && !root().join(quoted).exists() {
                 writeln!(found, "{}: `{quoted}`", name(&path)).unwrap();
             }
