@@ -9,10 +9,12 @@ use super::report::{AddressLook, Finding, Look, RecordLook, State, TargetLook, T
 pub fn changes(old: &Look, new: &Look) -> Vec<String> {
     let mut lines = Vec::new();
     let mut say = |line: String| lines.push(line);
-    if old.verdict != new.verdict {
+    // A look that measured and one that did not differ in what they know, not in what is there.
+    let alike = measures(old) == measures(new);
+    if alike && old.verdict != new.verdict {
         say(format!("result: {} -> {}", old.verdict.as_str(), new.verdict.as_str()));
     }
-    if old.enter != new.enter {
+    if alike && old.enter != new.enter {
         let flags = |look: &Look| look.enter.as_ref().map_or("nothing".to_owned(), super::report::Enter::flags);
         say(format!("enter: {} -> {}", flags(old), flags(new)));
     }
@@ -43,8 +45,17 @@ pub fn changes(old: &Look, new: &Look) -> Vec<String> {
             say(format!("name server {}: {before} -> {now}", server.server));
         }
     }
-    findings(old, new, &mut say);
+    if alike {
+        findings(old, new, &mut say);
+    }
     lines
+}
+
+/// False where addresses are known and none was measured.
+fn measures(look: &Look) -> bool {
+    let records = [&look.record, &look.outbound_proxy].into_iter().flatten();
+    let mut addresses = records.flat_map(|record| &record.targets).flat_map(|target| &target.addresses).peekable();
+    addresses.peek().is_none() || addresses.any(|address| address.state != State::NotMeasured)
 }
 
 fn record(old: &RecordLook, new: &RecordLook, say: &mut impl FnMut(String)) {

@@ -153,3 +153,78 @@ fn certificate(tls: &TlsLook, label: &str, findings: &mut Findings) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::report::{Failure, OptionsLook, Verdict};
+
+    fn address(address: &str, state: State, failure: Option<(&str, &str)>) -> AddressLook {
+        AddressLook {
+            address: address.to_owned(),
+            state,
+            summary: String::new(),
+            connect_ms: None,
+            failure: failure.map(|(stage, reason)| Failure {
+                stage: stage.to_owned(),
+                reason: reason.to_owned(),
+                text: reason.to_owned(),
+            }),
+            tls: None,
+            options: (state == State::Ok).then(|| OptionsLook {
+                status: 200,
+                reason: "OK".to_owned(),
+                round_trip_ms: 1.0,
+                server: None,
+            }),
+        }
+    }
+
+    fn judged(addresses: Vec<AddressLook>) -> (State, Verdict, Vec<String>) {
+        let target = TargetLook {
+            order: Some(1),
+            selected: true,
+            priority: 0,
+            weight: 0,
+            share_percent: None,
+            port: 5060,
+            host: "a".to_owned(),
+            alias: None,
+            address_ttl: None,
+            state: State::NotMeasured,
+            summary: String::new(),
+            addresses,
+        };
+        let mut record = RecordLook {
+            name: "_sip._udp.example".to_owned(),
+            domain: Some("example".to_owned()),
+            transport: Some(Transport::Udp),
+            ttl: None,
+            authoritative: false,
+            alias: None,
+            targets: vec![target],
+            why: String::new(),
+        };
+        let mut findings = Findings::default();
+        assert_eq!(judge(&mut record, Verify::Domain, false, &mut findings), None);
+        let verdict = findings.verdict();
+        (record.targets[0].state, verdict, findings.sorted().into_iter().map(|finding| finding.code).collect())
+    }
+
+    #[test]
+    fn ipv6_without_a_route_from_here_says_nothing_about_the_target() {
+        let v6 = || address("2001:db8::1", State::Fails, Some(("connect", "unreachable")));
+        let good = address("192.0.2.1", State::Ok, None);
+        assert_eq!(judged(vec![good, v6()]), (State::Ok, Verdict::Works, vec!["no_ipv6".to_owned()]));
+        let (state, verdict, codes) = judged(vec![v6()]);
+        assert_eq!((state, verdict), (State::Fails, Verdict::Fails), "{codes:?}");
+    }
+
+    #[test]
+    fn one_address_of_two_is_enough_and_the_other_is_told() {
+        let dead = address("192.0.2.2", State::Fails, Some(("options", "timeout")));
+        let (state, verdict, codes) = judged(vec![dead, address("192.0.2.1", State::Ok, None)]);
+        assert_eq!((state, verdict), (State::Warning, Verdict::Warning));
+        assert_eq!(codes, ["target_fails"]);
+    }
+}

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
+use super::certificate::Shown;
 use super::options::{Options, Silence, millis};
 use super::plain::plain;
-use super::report::{AddressLook, Failure, OptionsLook, State, TlsLook};
+use super::report::{AddressLook, Failure, OptionsLook, State};
 use crate::flow::Transport;
 use crate::transport::Verify;
-use crate::transport::tls::{Certificate, Handshaken, Inspector, SniName};
+use crate::transport::tls::{Handshaken, Inspector};
 
 /// Everything that one probe needs to know.
 #[derive(Clone)]
@@ -78,11 +79,15 @@ impl Probe {
         let local = stream.local_addr().map_err(|error| broken("connect", &error))?;
         let options = Options::new(&self.sip_uri(), self.transport, local);
         let asked = if self.transport == Transport::Tls {
-            let shaken = self.shake(deadline, SniName::of(self.verify), stream).await?;
-            let second = self.second_look(deadline, &shaken.certificate).await;
+            let Shown { shaken, refused } = self.handshake(deadline, stream).await?;
             let Handshaken { mut stream, protocol, cipher, sni, certificate } = shaken;
-            look.tls = Some(self.tls_look(protocol, cipher, sni, &certificate, second.as_ref()));
-            timeout_at(deadline, options.over_stream(&mut stream)).await
+            // Side by side: neither takes the other's time.
+            let (asked, second) = tokio::join!(
+                timeout_at(deadline, options.over_stream(&mut stream)),
+                self.second_look(deadline, &certificate)
+            );
+            look.tls = Some(self.tls_look((protocol, cipher, sni), &certificate, second.as_ref(), refused));
+            asked
         } else {
             timeout_at(deadline, options.over_stream(&mut stream)).await
         };
@@ -97,7 +102,11 @@ impl Probe {
         Ok(())
     }
 
-    async fn connect(&self, deadline: Instant, look: Option<&mut AddressLook>) -> Result<TcpStream, Failure> {
+    pub(super) async fn connect(
+        &self,
+        deadline: Instant,
+        look: Option<&mut AddressLook>,
+    ) -> Result<TcpStream, Failure> {
         let started = Instant::now();
         match timeout_at(deadline, TcpStream::connect(self.addr)).await {
             Ok(Ok(stream)) => {
@@ -111,63 +120,6 @@ impl Probe {
         }
     }
 
-    async fn shake(&self, deadline: Instant, sni: SniName, stream: TcpStream) -> Result<Handshaken, Failure> {
-        let Some(inspector) = &self.inspector else {
-            return Err(failure("tls", "error", "TLS was not set up".to_owned()));
-        };
-        match timeout_at(deadline, inspector.connect(self.domain.as_deref(), &self.host, sni, stream)).await {
-            Ok(shaken) => shaken.map_err(|why| failure("tls", "handshake", format!("TLS handshake: {}", plain(&why)))),
-            Err(_) => {
-                let text = format!("TCP connects, but no TLS handshake within {}; is it a TLS port?", self.seconds());
-                Err(failure("tls", "timeout", text))
-            }
-        }
-    }
-
-    /// Servers choose a certificate by SNI. Where the one for the domain does not do, what does the one for the target say?
-    async fn second_look(&self, deadline: Instant, first: &Certificate) -> Option<Certificate> {
-        let domain_does = first.judged(Verify::Domain)?.is_ok();
-        if self.verify == Verify::Target || domain_does || self.domain.as_deref() == Some(self.host.as_str()) {
-            return None;
-        }
-        self.domain.as_ref()?;
-        let stream = self.connect(deadline, None).await.ok()?;
-        self.shake(deadline, SniName::Target, stream).await.ok().map(|shaken| shaken.certificate)
-    }
-
-    fn tls_look(
-        &self,
-        protocol: String,
-        cipher: String,
-        sni: Option<String>,
-        shown: &Certificate,
-        second: Option<&Certificate>,
-    ) -> TlsLook {
-        let satisfied = |verify| {
-            let certificate = if verify == Verify::Target { second.unwrap_or(shown) } else { shown };
-            certificate.judged(verify).is_some_and(Result::is_ok)
-        };
-        let all = [Verify::Domain, Verify::Target, Verify::Either];
-        let satisfies: Vec<String> = all.into_iter().filter(|v| satisfied(*v)).map(|v| v.as_str().to_owned()).collect();
-        let refusal = shown.judged(self.verify).and_then(|judged| judged.as_ref().err()).map(|why| plain_long(why));
-        let (not_before, not_after) = shown.validity;
-        TlsLook {
-            protocol,
-            cipher,
-            sni: sni.map(|sni| plain(&sni)),
-            names: shown.names.iter().map(|name| plain(name)).collect(),
-            subject: plain(&shown.subject),
-            issuer: plain(&shown.issuer),
-            self_signed: shown.self_signed,
-            not_before,
-            not_after,
-            days_left: (not_after - self.now as i64).div_euclid(86_400),
-            accepted: refusal.is_none(),
-            satisfies,
-            refusal,
-        }
-    }
-
     /// The domain, or the outbound proxy itself with its port: a proxy knows itself by both.
     fn sip_uri(&self) -> String {
         match &self.domain {
@@ -177,28 +129,12 @@ impl Probe {
         }
     }
 
-    fn seconds(&self) -> String {
+    pub(super) fn seconds(&self) -> String {
         format!("{} s", self.limit.as_secs_f64())
     }
 }
 
-impl SniName {
-    /// What this setting sends.
-    fn of(verify: Verify) -> SniName {
-        match verify {
-            Verify::Domain | Verify::Either => SniName::Domain,
-            Verify::Target => SniName::Target,
-        }
-    }
-}
-
-/// A refusal lists names and settings: longer than one name, still bounded by who wrote it.
-fn plain_long(text: &str) -> String {
-    let words: Vec<String> = text.split(' ').map(plain).collect();
-    words.join(" ")
-}
-
-fn failure(stage: &str, reason: &str, text: String) -> Failure {
+pub(super) fn failure(stage: &str, reason: &str, text: String) -> Failure {
     Failure { stage: stage.to_owned(), reason: reason.to_owned(), text }
 }
 

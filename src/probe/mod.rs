@@ -9,6 +9,7 @@
 //! by constants here. Nothing is shared with a running Holdline. Text from strangers goes through [`plain`](plain::plain)
 //! where it enters the report.
 
+mod certificate;
 mod compare;
 mod findings;
 mod input;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -49,6 +51,8 @@ use crate::upstream::{LookupFailure, SrvName};
 
 /// Addresses measured of one target.
 const MAX_ADDRESSES: usize = 4;
+/// Probes under way at once, over all NAMEs: more wait, so that they do not run out of sockets.
+const MAX_PROBES: usize = 256;
 
 /// How to look. The same for every NAME.
 #[derive(Clone)]
@@ -65,6 +69,8 @@ pub struct Settings {
     pub inspector: Option<Inspector>,
     /// For one address: connection, handshake and answer together. `None`: nothing is measured.
     pub limit: Option<Duration>,
+    /// From [`places`], shared by all looks of a process.
+    pub places: Arc<Semaphore>,
 }
 
 /// How far it is, for whoever shows it.
@@ -74,6 +80,12 @@ pub struct Progress {
     pub begun: AtomicUsize,
     /// And ended.
     pub ended: AtomicUsize,
+}
+
+/// The places for [`MAX_PROBES`] probes, for [`Settings::places`].
+#[must_use]
+pub fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_PROBES))
 }
 
 impl Progress {
@@ -194,6 +206,11 @@ impl Eye<'_> {
         findings: &mut Findings,
     ) {
         self.vary(host, None, look, findings).await;
+        let chosen = look.record.as_ref().and_then(|record| record.transport);
+        if transport == Some(Transport::Tls) && look.enter.is_some() && chosen != Some(Transport::Tls) {
+            let text = "what was pasted says TLS, but the only record that Holdline can use sends unencrypted";
+            findings.warning("no_tls", host.to_owned(), text);
+        }
         if look.enter.is_none() {
             let silent =
                 look.variations.iter().filter(|v| matches!(v.outcome.as_str(), "servfail" | "timeout" | "error"));
@@ -259,7 +276,11 @@ impl Eye<'_> {
     async fn best(&self, domain: &str, tried: &[Tried]) -> Option<(usize, Seen, Vec<String>)> {
         let mut first = None;
         let mut dead = Vec::new();
-        for (place, tried) in tried.iter().enumerate().filter(|(_, tried)| tried.variation.usable) {
+        // `--transport` says which of them are wanted.
+        let wanted = |variation: &Variation| {
+            variation.usable && self.settings.transport.is_none_or(|wanted| variation.transport == Some(wanted))
+        };
+        for (place, tried) in tried.iter().enumerate().filter(|(_, tried)| wanted(&tried.variation)) {
             let Ok(survey) = &tried.survey else { continue };
             let seen = self.seen(&tried.variation.name, domain, tried.variation.transport, survey).await;
             if seen.findings.verdict() < report::Verdict::Fails {
@@ -307,9 +328,10 @@ impl Eye<'_> {
         let mut record = records::srv((name, domain), transport, survey, &hosts, &mut findings);
         let recommended = self.probe(&mut record, &hosts, &mut findings).await;
         let verify = recommended.or(self.settings.verify.filter(|verify| *verify != Verify::Domain));
+        let said = SrvName::parse(Some(name), None).ok().flatten().map(|name| name.transport);
         let enter = Enter {
             srv: Some(name.to_owned()),
-            transport: self.settings.transport.map(|transport| transport.as_str().to_owned()),
+            transport: transport.filter(|t| said != Some(*t)).map(|transport| transport.as_str().to_owned()),
             upstream_verify: verify.filter(|_| transport == Some(Transport::Tls)).map(|v| v.as_str().to_owned()),
             ..Enter::default()
         };
@@ -358,10 +380,12 @@ impl Eye<'_> {
                     limit,
                     now: self.now,
                 };
-                let progress = Arc::clone(self.progress);
+                let (progress, places) = (Arc::clone(self.progress), Arc::clone(&self.settings.places));
                 progress.begin();
                 let turn = probing.len();
                 probing.spawn(async move {
+                    // Its time begins with its place. The semaphore is never closed.
+                    let _place = places.acquire().await;
                     let look = probe.run().await;
                     progress.end();
                     (place, turn, look)

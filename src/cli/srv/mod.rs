@@ -74,6 +74,7 @@ fn settings(args: &SrvArgs, config: &ProbeConfig) -> Result<probe::Settings, Fai
         tls: config.tls.clone(),
         inspector,
         limit: (!args.no_probe).then_some(args.timeout),
+        places: probe::places(),
     })
 }
 

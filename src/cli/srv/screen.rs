@@ -56,7 +56,7 @@ impl Screen {
         let text = tame(text);
         let code = match ink {
             Ink::Plain => return text,
-            _ if !self.colours => return text,
+            _ if !self.colours || text.is_empty() => return text,
             Ink::Bold => "1",
             Ink::Dim => "2",
             Ink::Green => "32",

@@ -22,7 +22,7 @@ pub async fn watch(args: &SrvArgs, settings: &Settings, every: Duration) -> Resu
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let screen = Screen::of_stdout();
     let mut before: Option<Vec<Look>> = None;
-    let mut verdict = Verdict::Works;
+    let mut verdict = None;
     loop {
         let look = async {
             ticks.tick().await;
@@ -34,7 +34,7 @@ pub async fn watch(args: &SrvArgs, settings: &Settings, every: Duration) -> Resu
             _ = term.recv() => break,
             _ = hangup.recv() => break,
         };
-        verdict = worst(&seen);
+        verdict = Some(worst(&seen));
         let news = before.as_ref().map(|before| news(&screen, before, &seen));
         // The memory is for looks that differ: a night of watching must not push everything else out.
         if news.as_ref().is_none_or(|news| !news.is_empty()) {
@@ -51,7 +51,7 @@ pub async fn watch(args: &SrvArgs, settings: &Settings, every: Duration) -> Resu
         print(&text).context("standard output")?;
         before = Some(seen);
     }
-    Ok(verdict)
+    verdict.ok_or_else(|| Failure::Other(anyhow::anyhow!("stopped before the first look was over")))
 }
 
 /// What changed, one line each behind the time; empty if nothing did.

@@ -1,14 +1,14 @@
 //! Names, certificates and headers are strangers': nothing of them may command a terminal.
 
 use holdline::agents::dns::Srv;
-use holdline::agents::registrar::{Options, Registrar};
+use holdline::agents::registrar::{Behaviour, Options, Registrar};
 use holdline::agents::tls;
 use holdline::flow::Transport::{Tls, Udp};
 use rcgen::DnType;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::stage::{Stage, port, run};
+use super::stage::{Stage, behaving, port, run};
 use crate::transport::certificates::Authority;
 
 /// Sets a window title, clears the screen, reverses the reading direction, in the C0 and the C1 way.
@@ -91,7 +91,15 @@ async fn on_a_terminal_only_our_own_escapes_are_seen() {
     }
     let Evil { stage, _server, _authority, ca, names } = evil().await;
     let quoted: Vec<String> = [ca].iter().chain(&names).map(|text| format!("'{text}'")).collect();
-    let line = format!("{} srv --nameserver={} {}", env!("CARGO_BIN_EXE_holdline"), stage.dns.addr(), quoted.join(" "));
+    // A target that is silent for a while gives the progress line time to show.
+    let silent = behaving("silent", Behaviour::Silent).await;
+    stage.dns.set_srv("_sip._udp.silent.example", 60, &[Srv::new(1, 0, port(&silent, Udp), "a.pbx.example")]);
+    let line = format!(
+        "{} srv --timeout=1s --nameserver={} {} _sip._udp.silent.example",
+        env!("CARGO_BIN_EXE_holdline"),
+        stage.dns.addr(),
+        quoted.join(" ")
+    );
     for (colours, variable) in [(true, ("X", "")), (false, ("NO_COLOR", "1"))] {
         let mut command = tokio::process::Command::new("script");
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
@@ -101,6 +109,7 @@ async fn on_a_terminal_only_our_own_escapes_are_seen() {
         let seen = run(command).await;
         assert_eq!(seen.status, 2, "{}", seen.stdout);
         assert_eq!(seen.stdout.contains("\u{1b}[31m"), colours, "{}", seen.stdout);
+        assert!(seen.stdout.contains("questions and probes done\r\u{1b}[K"), "progress: {}", seen.stdout);
         let mut left = seen.stdout.replace("\r\n", "\n").replace("\r\u{1b}[K", "");
         for code in ["0", "1", "2", "31", "32", "33"] {
             left = left.replace(&format!("\u{1b}[{code}m"), "");

@@ -54,6 +54,20 @@ async fn diff_shows_what_changed_since_the_last_look() {
 }
 
 #[tokio::test]
+async fn a_look_that_measured_nothing_is_compared_by_what_it_knows() {
+    let stage = Stage::open().await;
+    let a = registrar("a", None);
+    a.behave(Behaviour::Refuse).await.unwrap();
+    let name = stage.publish("_sip._udp", &[Srv::new(10, 5, port(&a, Udp), "a.pbx.example")]);
+    assert_eq!(stage.srv(&[&name]).await.status, 2);
+    let seen = stage.srv(&["--no-probe", "--diff", &name]).await;
+    assert_eq!(seen.status, 1);
+    seen.says(&["nothing changed since"]);
+    stage.publish("_sip._udp", &[Srv::new(10, 6, port(&a, Udp), "a.pbx.example")]);
+    stage.srv(&["--diff", &name]).await.says(&["weight 5 -> priority 10, weight 6"]);
+}
+
+#[tokio::test]
 async fn recent_lists_looks_and_looks_at_nothing() {
     let stage = Stage::open().await;
     assert_eq!(stage.srv(&["--recent"]).await.stdout, "no earlier look is kept\n");

@@ -203,3 +203,17 @@ async fn servers_that_do_not_know_are_told_from_a_domain_without_records() {
     assert_eq!(status, 2);
     assert!(codes(&look, "error").contains(&"servfail".to_owned()), "{look:#}");
 }
+
+#[tokio::test]
+async fn a_transport_that_is_asked_for_is_kept_to() {
+    let stage = Stage::open().await;
+    let a = registrar("a", None);
+    stage.publish("_sip._tcp", &[Srv::new(1, 0, port(&a, Tcp), "a.pbx.example")]);
+    let udp = stage.publish("_sip._udp", &[Srv::new(1, 0, port(&a, Udp), "a.pbx.example")]);
+    let (_, look) = stage.json(&["--transport=udp", "pbx.example"]).await;
+    assert_eq!((&look["enter"]["srv"], &look["enter"]["transport"]), (&udp.into(), &Value::Null), "{look:#}");
+    // A pasted URL that says TLS gets what is there, and a warning.
+    let (status, look) = stage.json(&["sips:pbx.example"]).await;
+    assert_eq!((status, &look["enter"]["srv"]), (1, &"_sip._tcp.pbx.example".into()), "{look:#}");
+    assert!(codes(&look, "warning").contains(&"no_tls".to_owned()), "{look:#}");
+}

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdline::agents::dns::{self, Srv};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::rustls::ServerConfig;
 
 use super::PATIENCE;
 use crate::transport::certificates::Files;
@@ -128,11 +130,18 @@ pub fn finding<'a>(look: &'a Value, code: &str) -> &'a Value {
 
 /// A registrar that answers, on UDP and TCP, and on TLS with this certificate.
 pub fn registrar(name: &str, files: Option<&Files>) -> Registrar {
-    let tls = files.map(|files| {
-        let chain = vec![CertificateDer::from_pem_file(&files.cert).unwrap()];
-        tls::server(chain, PrivateKeyDer::from_pem_file(&files.key).unwrap(), &[]).unwrap()
-    });
+    with_tls(name, files.map(|files| server_config(files, None)))
+}
+
+pub fn with_tls(name: &str, tls: Option<Arc<ServerConfig>>) -> Registrar {
     Registrar::start(Options { tls, ..Options::named(name) }).unwrap()
+}
+
+/// This certificate, and where those of clients must come from.
+pub fn server_config(files: &Files, clients: Option<&Path>) -> Arc<ServerConfig> {
+    let chain = vec![CertificateDer::from_pem_file(&files.cert).unwrap()];
+    let roots: Vec<_> = clients.iter().map(|file| CertificateDer::from_pem_file(file).unwrap()).collect();
+    tls::server(chain, PrivateKeyDer::from_pem_file(&files.key).unwrap(), &roots).unwrap()
 }
 
 /// A registrar that behaves so.

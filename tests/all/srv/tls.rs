@@ -1,12 +1,20 @@
 //! Certificates: good, expired, of another name, self-signed; and which setting would accept which.
 
+use std::sync::Arc;
+
 use holdline::agents::dns::Srv;
 use holdline::agents::registrar::{Behaviour, Registrar};
 use holdline::flow::Transport::Tls;
 use rcgen::date_time_ymd;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::server::ResolvesServerCertUsingSni;
+use tokio_rustls::rustls::sign::CertifiedKey;
 
-use super::stage::{Stage, codes, finding, port, registrar};
+use super::stage::{Stage, codes, finding, port, registrar, server_config, with_tls};
 use crate::transport::certificates::{Authority, Files};
 
 /// Both targets show this certificate.
@@ -161,4 +169,59 @@ async fn ports_that_speak_no_tls_are_told_from_dead_ones() {
     assert!(failures[2]["text"].as_str().unwrap().contains("not TLS"), "{look:#}");
     assert_eq!(look["record"]["targets"][3]["state"], "fails", "{look:#}");
     assert!(silent.read(|record| record.received.is_empty()));
+}
+
+/// A server that knows its certificates by SNI, and ends the handshake at any other name.
+fn by_sni(certificates: &[(&str, &Files)]) -> Arc<ServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let mut resolver = ResolvesServerCertUsingSni::new();
+    for (name, files) in certificates {
+        let chain = vec![CertificateDer::from_pem_file(&files.cert).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+        resolver.add(name, CertifiedKey::from_der(chain, key, &provider).unwrap()).unwrap();
+    }
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver)))
+}
+
+#[tokio::test]
+async fn a_server_that_only_knows_its_targets_name_is_seen_by_that_name() {
+    let authority = Authority::new("pbx authority");
+    let stranger = Authority::new("a stranger");
+    let target = authority.sign("target", &["a.pbx.example"]);
+    let foreign = stranger.sign("domain", &["pbx.example"]);
+    // Without any certificate for the domain, and with one that is not trusted.
+    for certificates in [&[("a.pbx.example", &target)][..], &[("a.pbx.example", &target), ("pbx.example", &foreign)]] {
+        let stage = Stage::open().await;
+        let a = with_tls("a", Some(by_sni(certificates)));
+        let name = stage.publish("_sip._tls", &[Srv::new(1, 0, port(&a, Tls), "a.pbx.example")]);
+        let (status, look) = stage.json(&[&trusting(&authority), &name]).await;
+        assert_eq!((status, &look["enter"]["upstream_verify"]), (1, &"target".into()), "{look:#}");
+        assert_eq!(
+            (&tls(&look)["accepted"], &tls(&look)["satisfies"]),
+            (&false.into(), &json!(["target"])),
+            "{look:#}"
+        );
+        let (status, look) = stage.json(&[&trusting(&authority), "--upstream-verify=domain", &name]).await;
+        assert_eq!(status, 2, "{look:#}");
+        let (status, look) = stage.json(&[&trusting(&authority), "--upstream-verify=target", &name]).await;
+        assert_eq!((status, &tls(&look)["sni"]), (1, &"a.pbx.example".into()), "one target only: {look:#}");
+        assert_eq!(codes(&look, "warning"), ["single_target"]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_our_certificate_says_so_and_gets_it() {
+    let authority = Authority::new("pbx authority");
+    let ours = authority.sign("ours", &["holdline.example"]);
+    let stage = Stage::open().await;
+    let config = server_config(&authority.sign("pbx", &["pbx.example"]), Some(&authority.file));
+    let a = with_tls("a", Some(config));
+    let name = stage.publish("_sip._tls", &[Srv::new(1, 0, port(&a, Tls), "a.pbx.example")]);
+    let (status, look) = stage.json(&[&trusting(&authority), &name]).await;
+    assert_eq!(status, 2, "{look:#}");
+    assert!(finding(&look, "target_fails")["text"].as_str().unwrap().contains("--upstream-cert"), "{look:#}");
+    let pair = [format!("--upstream-cert={}", ours.cert.display()), format!("--upstream-key={}", ours.key.display())];
+    let (status, look) = stage.json(&[&trusting(&authority), &pair[0], &pair[1], &name]).await;
+    assert_eq!((status, &look["record"]["targets"][0]["state"]), (1, &"ok".into()), "{look:#}");
 }
