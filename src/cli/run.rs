@@ -1,5 +1,7 @@
 //! `holdline run`: the boot story, top to bottom.
 
+use std::net::SocketAddr;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -14,8 +16,10 @@ use crate::config::{Config, ControlPath, Layers, Note, misspelt_variables};
 use crate::control::{self, Control, Place};
 use crate::dns::Resolver;
 use crate::driver::{Driver, Request, Setup, StartError};
+use crate::flow::Transport;
 use crate::logging;
 use crate::metrics::{Metrics, REVISION};
+use crate::transport::bind_remedy;
 use crate::upstream::Source;
 
 /// Questions of the admin listener that may wait for the driver.
@@ -28,13 +32,17 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     logging::start(&config.log);
     introduce(&config);
 
-    let admin = Admin::bind(config.admin)
-        .with_context(|| format!("admin {}: cannot be bound; is another Holdline running?", config.admin))
-        .map_err(Failure::Unavailable)?;
+    let admin =
+        Admin::bind(config.admin).map_err(|error| Failure::Unavailable(cannot_bind_admin(config.admin, &error)))?;
 
     // One thread for SIP: the driver owns everything, and nothing in it waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(serve(args, layers, config, admin))
+}
+
+fn cannot_bind_admin(addr: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let remedy = bind_remedy(error, Transport::Tcp, addr, "--admin");
+    anyhow::anyhow!("cannot bind the admin listener {addr}: {error}; {remedy}")
 }
 
 async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> Result<(), Failure> {

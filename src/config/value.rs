@@ -146,7 +146,11 @@ pub(super) fn ip_port(text: &str, default_port: u16) -> Parsed<SocketAddr> {
         let bad_port = text.rsplit_once(':').is_some_and(|(ip, port)| {
             ip.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() && port.parse::<u16>().is_err()
         });
-        if bad_port { PORT.into() } else { "not an address; write 192.0.2.1:5060 or [2001:db8::1]:5060".into() }
+        if bad_port {
+            PORT.into()
+        } else {
+            format!("not an address; write 192.0.2.1:{default_port} or [2001:db8::1]:{default_port}").into()
+        }
     })
 }
 

@@ -21,6 +21,7 @@ impl Core {
         if matches!(flow, Flow::Udp { .. }) && !self.admits(side, remote) {
             let reason = if side == Side::Phone { "not_allowed" } else { "not_upstream" };
             self.metrics.dropped(side, reason).inc();
+            self.note_stranger(side, remote, now);
             return;
         }
         if transport == Transport::Udp && self.is_no_message(side, flow, remote, &bytes) {

@@ -73,6 +73,7 @@ impl Core {
     ) {
         if !self.admits(side, remote) {
             self.metrics.dropped(side, "not_allowed").inc();
+            self.note_stranger(side, remote, now);
             self.act(NetCommand::Close { conn });
             return;
         }

@@ -17,6 +17,8 @@ use crate::upstream::{Reason, Rollover};
 
 /// Connection failures are logged once per target in this time: an outage must not become a storm of lines.
 const QUIET: Duration = Duration::from_secs(10);
+/// Strangers are told of once in this time: whoever scans the Internet must not fill the log.
+const STRANGERS: Duration = Duration::from_secs(300);
 
 /// Who was logged about when, and how many lines were held back since.
 #[derive(Debug, Default)]
@@ -25,10 +27,10 @@ pub(super) struct Summaries {
 }
 
 impl Summaries {
-    /// How many like it went unsaid, if it is time for a line about `key` again.
-    fn due(&mut self, key: &Arc<str>, now: Instant) -> Option<u64> {
+    /// How many like it went unsaid, if it is time for a line about `key` again: one in `quiet`.
+    fn due(&mut self, key: &str, quiet: Duration, now: Instant) -> Option<u64> {
         match self.last.get_mut(key) {
-            Some((at, held)) if now.saturating_duration_since(*at) < QUIET => {
+            Some((at, held)) if now.saturating_duration_since(*at) < quiet => {
                 *held += 1;
                 None
             }
@@ -41,7 +43,7 @@ impl Summaries {
                 if self.last.len() >= 64 {
                     self.last.clear();
                 }
-                self.last.insert(key.clone(), (now, 0));
+                self.last.insert(Arc::from(key), (now, 0));
                 Some(0)
             }
         }
@@ -134,7 +136,7 @@ impl Core {
 
     /// A handset was told of another proxy, too: its Route is dropped, at most one line in ten seconds.
     pub(super) fn note_foreign_route(&mut self, source: SocketAddr, now: Instant) {
-        if let Some(held) = self.summaries.due(&Arc::from("foreign route"), now) {
+        if let Some(held) = self.summaries.due("foreign route", QUIET, now) {
             tracing::warn!(
                 handset = %source,
                 more_like_it = held,
@@ -143,10 +145,27 @@ impl Core {
         }
     }
 
+    /// Somebody who may not talk to a side was not answered: at most one line in five minutes for each side. A phone or an SBC
+    /// that nobody thought of would else be met with silence on both ends.
+    pub(super) fn note_stranger(&mut self, side: Side, source: SocketAddr, now: Instant) {
+        let (key, says) = match side {
+            Side::Phone => {
+                ("stranger: phones", "not answered, it is not in `allow`; if it is a handset, add its network there")
+            }
+            Side::Upstream => (
+                "stranger: upstream",
+                "not answered, it is no target's address; if the PBX sends from there, add it to `upstream_allow`",
+            ),
+        };
+        if let Some(held) = self.summaries.due(key, STRANGERS, now) {
+            tracing::warn!(side = side.as_str(), source = %source.ip(), more_like_it = held, "{says}");
+        }
+    }
+
     /// A connection to a target failed: at most one line in ten seconds for each target.
     pub(super) fn note_connection_failure(&mut self, conn: &Conn, cause: Cause, detail: &str, now: Instant) {
         let Some(hop) = &conn.hop else { return };
-        if let Some(held) = self.summaries.due(&hop.target, now) {
+        if let Some(held) = self.summaries.due(&hop.target, QUIET, now) {
             tracing::warn!(
                 target_host = %hop.target,
                 address = %hop.addr,

@@ -160,16 +160,29 @@ impl Core {
                 if let Some(Flow::Conn(conn)) = this.flow {
                     self.conns.suspect(conn);
                 }
+                self.pass_over_silent(context, index);
                 let rolled = self.class(context, index, Outcome::Failed(Cause::Timeout), now);
                 self.plan_next(id, context, rolled, None, now);
             }
             TryState::Opening(_) => {
                 // Not even a connection: nothing can be answered late.
                 this.state = TryState::Closed;
+                self.pass_over_silent(context, index);
                 let rolled = self.class(context, index, Outcome::Failed(Cause::Timeout), now);
                 self.plan_next(id, context, rolled, None, now);
             }
             TryState::Late | TryState::Closed => {}
+        }
+    }
+
+    /// A whole attempt's silence leaves no time for the target's other addresses: the next attempt begins with another.
+    fn pass_over_silent(&mut self, context: &Context, index: usize) {
+        let this = &context.tries[index];
+        if let Some(hop) = this.hop.as_ref().filter(|_| !this.provisional)
+            && let Some(target) = self.upstream.targets().iter().find(|target| target.label == this.target)
+        {
+            let addresses = target.addresses.clone();
+            self.pass_turn(&this.target, &addresses, hop.addr.ip());
         }
     }
 

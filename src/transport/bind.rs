@@ -54,30 +54,33 @@ impl fmt::Display for BindError {
             Side::Phone => ("listener", "--listen"),
             Side::Upstream => ("upstream socket", "--upstream-bind"),
         };
-        write!(f, "cannot bind the {transport} {name} {addr}: {source}; ")?;
-        match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                let flag = if *transport == Transport::Udp { 'u' } else { 't' };
-                let port = addr.port();
-                write!(
-                    f,
-                    "another process has this port (`ss -l{flag}np sport = :{port}` shows which): stop it, or choose another \
-                     with {key}"
-                )
-            }
-            io::ErrorKind::AddrNotAvailable => write!(
-                f,
-                "no interface of this machine has the address {} (`ip address` lists them): correct {key}",
-                addr.ip()
-            ),
-            io::ErrorKind::PermissionDenied => {
-                write!(f, "ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or choose a higher port with {key}")
-            }
-            _ if source.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
-                write!(f, "this machine has no {}: correct {key}", if addr.is_ipv6() { "IPv6" } else { "IPv4" })
-            }
-            _ => write!(f, "check {key}"),
+        write!(f, "cannot bind the {transport} {name} {addr}: {source}; {}", remedy(source, *transport, *addr, key))
+    }
+}
+
+/// What helps where an address cannot be bound; `key` is the flag that says which.
+#[must_use]
+pub fn remedy(error: &io::Error, transport: Transport, addr: SocketAddr, key: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let flag = if transport == Transport::Udp { 'u' } else { 't' };
+            let port = addr.port();
+            format!(
+                "another process has this port (`ss -l{flag}np sport = :{port}` shows which): stop it, or choose another \
+                 with {key}"
+            )
         }
+        io::ErrorKind::AddrNotAvailable => format!(
+            "no interface of this machine has the address {} (`ip address` lists them): correct {key}",
+            addr.ip()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or choose a higher port with {key}")
+        }
+        _ if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
+            format!("this machine has no {}: correct {key}", if addr.is_ipv6() { "IPv6" } else { "IPv4" })
+        }
+        _ => format!("check {key}"),
     }
 }
 

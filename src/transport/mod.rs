@@ -38,7 +38,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-pub use bind::BindError;
+pub use bind::{BindError, remedy as bind_remedy};
 pub use settings::{Limits, Listen, Settings, TlsSettings, UpstreamBind, Verify};
 pub use tls::Certificates;
 

@@ -114,7 +114,7 @@ fn a_port_in_use_is_unavailable_in_one_line() {
     unavailable(&output, &["tcp", &address, "--listen"]);
 
     let output = holdline(&[&format!("--admin={address}"), "--log-level=error"]).output().unwrap();
-    unavailable(&output, &["admin", &address, "another"]);
+    unavailable(&output, &["admin", &address, "another", "--admin"]);
 }
 
 #[track_caller]

@@ -143,7 +143,10 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--allow", "office"], &["allow", "office", "not a network"]),
         (&[SRV, "--allow", ","], &["allow", "admits nobody"]),
         (&[SRV, "--upstream-allow", "10.0.0/8"], &["upstream_allow", "10.0.0/8", "not a network"]),
-        (&[SRV, "--nameserver", "dns.example.com"], &["nameserver", "dns.example.com", "not an address"]),
+        (
+            &[SRV, "--nameserver", "dns.example.com"],
+            &["nameserver", "dns.example.com", "not an address; write 192.0.2.1:53 "],
+        ),
         (&[SRV, "--nameserver", "192.0.2.1:dns"], &["nameserver", "1 to 65535"]),
         // Words and numbers.
         (&[SRV, "--contact", "gruu"], &["contact", "gruu", "rewrite or path"]),

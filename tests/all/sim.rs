@@ -1,5 +1,6 @@
 //! The core in virtual time: ladders, the failover table, transparency.
 
+mod addresses;
 mod answers;
 mod calls;
 mod dialog;

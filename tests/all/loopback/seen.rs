@@ -1,6 +1,7 @@
 //! Seen from outside: metrics, `/status`, probes, and what never shows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use holdline::agents::phone::Outcome;
 use serde_json::Value;
@@ -215,4 +216,18 @@ async fn log_secrets_never_show_below_trace() {
     for secret in digests.iter().map(String::as_str).chain(["secret", "Authorization", "Digest "]) {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
+}
+
+/// A phone in a network that `allow` does not name is met with silence; the operator is not.
+#[tokio::test]
+async fn seen_a_stranger_is_told_of_once() {
+    let stage = Setup::new().with(&["--allow=192.0.2.0/24"]).start().await;
+    let stranger = stage.impatient("100", Duration::from_secs(1));
+    assert_eq!(stranger.register().await, Outcome::TimedOut);
+    let line = stage.holdline.logged("not answered, it is not in `allow`").await;
+    assert_eq!((&line["level"], &line["source"]), (&"WARN".into(), &"127.0.0.1".into()), "{line}");
+    // The REGISTER and its repetitions.
+    let metrics = stage.holdline.metrics().await;
+    assert!(metrics.get("messages_dropped_total{reason=\"not_allowed\",side=\"phone\"}") >= 2);
+    assert_eq!(stage.holdline.said("not answered").len(), 1, "{}", stage.holdline.text());
 }
