@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,7 @@ struct Shared {
 }
 
 impl Phone {
-    /// Opens its sockets on 127.0.0.1 and starts; registers at once unless it does so on demand only.
+    /// Opens its sockets on 127.0.0.1 (`::1` for an IPv6 proxy) and starts; registers at once unless it does so on demand only.
     ///
     /// # Errors
     /// Where no port can be bound. A connection that fails is part of the record instead.
@@ -82,7 +82,7 @@ impl Phone {
         let mut link = None;
         let mut listening = None;
         if options.transport == Transport::Udp {
-            let any = (Ipv4Addr::LOCALHOST, 0).into();
+            let any = loopback(options.proxy);
             let socket = wire.bind_udp(any, false)?;
             listening = Some(if options.split_ports { wire.bind_udp(any, false)?.local } else { socket.local });
             link = Some(socket.to(options.proxy));
@@ -346,4 +346,9 @@ fn next_time(refresh: Refresh, retry: Duration, last: Last) -> Option<Instant> {
 
 fn new_branch() -> String {
     format!("z9hG4bK{}", sip::random_token(12))
+}
+
+/// Any port of the loopback address from which `proxy` can be reached.
+fn loopback(proxy: SocketAddr) -> SocketAddr {
+    if proxy.is_ipv6() { (Ipv6Addr::LOCALHOST, 0).into() } else { (Ipv4Addr::LOCALHOST, 0).into() }
 }

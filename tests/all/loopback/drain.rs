@@ -8,8 +8,10 @@ use super::stage::{Setup, registered, trusting};
 
 #[tokio::test]
 async fn drain_finishes_a_register_in_flight() {
-    let mut stage = Setup::new().served_by(trusting(&["a"])).start().await;
-    stage.servers[0].behave("late 1500").await;
+    // Long enough for everything that is asked meanwhile, on a busy machine too; one attempt is enough.
+    let patient = ["--attempt-timeout=25s", "--retry-deadline=30s", "--drain-timeout=60s"];
+    let mut stage = Setup::new().served_by(trusting(&["a"])).with(&patient).start().await;
+    stage.servers[0].behave("late 8000").await;
     let (early, late) = (stage.phone("100"), stage.phone("101"));
     let calls = tokio::spawn({
         let early = early.clone();
