@@ -19,6 +19,7 @@ use super::observe::Summaries;
 use super::reload::Fresh;
 use super::reopen::Reopening;
 use super::settings::Settings;
+use super::spread::Spread;
 use super::troubled::Troubled;
 use crate::flow::{Cause, ConnId, Flow, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
 use crate::metrics::{Direction, Metrics};
@@ -90,6 +91,8 @@ pub struct Core {
     pub(super) rollovers: u64,
     pub(super) summaries: Summaries,
     pub(super) reopening: Reopening,
+    /// When the phones' registrations end.
+    pub(super) spread: Option<Spread>,
     /// Why the flow failed whose transactions are being told.
     pub(super) failing: Cause,
     /// The transports' words for it, until somebody has taken them.
@@ -143,6 +146,7 @@ impl Core {
             rollovers: 0,
             summaries: Summaries::default(),
             reopening: Reopening::default(),
+            spread: None,
             sweep: now + SWEEP,
             actions: VecDeque::new(),
             key,

@@ -38,6 +38,7 @@ mod reopen;
 mod request;
 mod settings;
 mod siphash;
+mod spread;
 mod status;
 pub mod stun;
 mod troubled;

@@ -10,6 +10,7 @@ use super::conns::Conn;
 use super::contact::{self, Upward};
 use super::context::Context;
 use super::core::Core;
+use super::spread::Spread;
 use crate::flow::{Cause, Side, Transport};
 use crate::message::{Edit, Message};
 use crate::metrics::{FailoverReason, TargetLabels};
@@ -61,7 +62,7 @@ impl Core {
         (reach, aor, target, over): (Reach, &Arc<str>, &Arc<str>, u64),
         now: Instant,
     ) {
-        let cap = self.settings.register_interval.map(|interval| interval.as_secs() as u32);
+        let cap = self.longest_grant(upward.as_ref(), now);
         let bindings = &self.bindings;
         let restored = contact::restore_register(response, edit, &self.key, upward.as_ref(), cap, |id| {
             bindings.get(id).map(|binding| &*binding.contact)
@@ -105,6 +106,18 @@ impl Core {
                 );
             }
         }
+    }
+
+    /// The most seconds that a handset is granted now: `register_interval`, or less so that not all come back at once.
+    fn longest_grant(&mut self, upward: Option<&Upward>, now: Instant) -> Option<u32> {
+        let cap = self.settings.register_interval?.as_secs().min(u64::from(u32::MAX)) as u32;
+        if !upward.is_some_and(|upward| upward.bound.iter().any(|bound| bound.expires != Some(0))) {
+            return Some(cap);
+        }
+        if self.spread.as_ref().is_none_or(|spread| spread.cap() != cap) {
+            self.spread = Some(Spread::new(cap, now));
+        }
+        self.spread.as_mut().map(|spread| spread.grant(now))
     }
 
     /// A new record set: its metrics, and the connections of targets that are gone may go when idle.

@@ -22,3 +22,44 @@ fn forwarding_a_667_byte_register_allocates_at_most_three_times() {
     assert!(sent > REGISTER.len());
     assert!(counted.count_total <= 3, "{counted:?}");
 }
+
+/// Calls leave no memory behind: what a thousand calls allocated is given back once their timers have run.
+#[test]
+fn after_the_calls_and_their_timers_memory_is_back() {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use holdline::flow::Transport;
+    use holdline::proxy::Settings;
+
+    use super::wire::bench::{Bench, is_to_phone, response};
+
+    let mut bench = Bench::new(Transport::Udp, false, Settings::default());
+    let round = |bench: &mut Bench, first: u32| {
+        for call in first..first + 1_000 {
+            let flow = bench.phone(SocketAddr::from(([10, 1, 0, 9], 5060)));
+            for (method, cseq) in [("INVITE", 1), ("BYE", 2)] {
+                let text = format!(
+                    "{method} sip:201@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.9;branch=z9hG4bK{method}{call};rport\r\n\
+                     Max-Forwards: 70\r\nFrom: <sip:200@pbx.example.com>;tag={call}\r\nTo: <sip:201@pbx.example.com>\r\n\
+                     Call-ID: {call}\r\nCSeq: {cseq} {method}\r\nContact: <sip:200@10.1.0.9>\r\nContent-Length: 0\r\n\r\n"
+                );
+                bench.receive(flow, text.as_bytes());
+                let up = bench.take().into_iter().find(|(flow, _)| !is_to_phone(*flow));
+                let (to, request) = up.expect("it was forwarded");
+                for status in [180, 200].into_iter().filter(|status| method == "INVITE" || *status == 200) {
+                    bench.receive(to, &response(&request, status));
+                }
+                assert!(bench.take().iter().any(|(_, bytes)| bytes.starts_with(b"SIP/2.0 200")), "it was answered");
+            }
+        }
+        bench.advance(Duration::from_secs(240));
+        assert_eq!((bench.core.transactions(), bench.core.contexts()), (0, 0));
+    };
+    // The first round makes the tables as large as they get.
+    round(&mut bench, 0);
+    let counted = allocation_counter::measure(|| round(&mut bench, 1_000));
+    assert!(counted.count_total > 10_000, "it measures: {counted:?}");
+    assert!(counted.bytes_current.abs() < 64 * 1024, "{counted:?}");
+    assert!(counted.count_current.abs() < 64, "{counted:?}");
+}

@@ -93,6 +93,11 @@ impl Phone {
         }
     }
 
+    /// It lost its connection and opened another.
+    pub fn reconnected(&mut self, conn: ConnId) {
+        self.conn = Some(conn);
+    }
+
     pub fn is_at(&self, flow: Flow) -> bool {
         match flow {
             Flow::Conn(conn) => self.conn == Some(conn),

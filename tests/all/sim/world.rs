@@ -59,6 +59,8 @@ pub struct World {
     pub opens: Vec<(Instant, SocketAddr)>,
     /// Every connection leaves from another port.
     pub ephemeral: bool,
+    /// No ladder is kept: for fleets.
+    pub quiet: bool,
     transport: Transport,
     conns: HashMap<ConnId, SocketAddr>,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -171,6 +173,7 @@ impl World {
             pings: HashMap::new(),
             opens: Vec::new(),
             ephemeral: false,
+            quiet: false,
             transport: setup.transport,
             conns: HashMap::new(),
             queue: BinaryHeap::new(),
@@ -298,6 +301,30 @@ impl World {
             }
         };
         self.cross(reliable, Happening::Core(NetEvent::Received { flow, bytes }));
+    }
+
+    /// Forgets what the servers got: a fleet's traffic over hours is not kept.
+    pub fn forget_traffic(&mut self) {
+        self.servers.values_mut().for_each(Server::forget);
+    }
+
+    /// A TCP phone's connection is gone, and it has a new one.
+    pub fn reconnect(&mut self, phone: usize) {
+        let Flow::Conn(conn) = self.phones[phone].flow() else { return };
+        self.core.handle(Event::Net(NetEvent::Closed { conn, cause: Cause::Reset }), self.now);
+        self.serial += 1;
+        let conn = ConnId(500_001 + 2 * self.serial);
+        self.phones[phone].reconnected(conn);
+        let accepted = NetEvent::Accepted {
+            conn,
+            side: Side::Phone,
+            transport: self.phones[phone].transport,
+            socket: SocketId(1),
+            local: LISTEN.parse().expect("literal"),
+            remote: self.phones[phone].addr,
+        };
+        self.core.handle(Event::Net(accepted), self.now);
+        self.perform();
     }
 
     /// The handset sends a REGISTER now.
@@ -578,6 +605,9 @@ impl World {
     }
 
     fn rung(&mut self, text: &str) {
+        if self.quiet {
+            return;
+        }
         self.ladder.push(format!("{:9.3} {text}", self.seconds()));
     }
 
