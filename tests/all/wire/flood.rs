@@ -201,21 +201,28 @@ impl Stage {
                     self.look(None);
                 }
             }
-            Step::Dns(what) => self.bench.lookup(match what % 6 {
-                0 => Ok(records(&["a", "b"], false)),
-                1 => Ok(records(&["b", "a"], false)),
-                2 => Ok(records(&["b"], false)),
-                3 => Ok(records(&["c"], false)),
-                4 => Err(LookupFailure::Timeout),
-                _ => Err(LookupFailure::NxDomain),
-            }),
+            Step::Dns(what) => {
+                self.bench.lookup(match what % 6 {
+                    0 => Ok(records(&["a", "b"], false)),
+                    1 => Ok(records(&["b", "a"], false)),
+                    2 => Ok(records(&["b"], false)),
+                    3 => Ok(records(&["c"], false)),
+                    4 => Err(LookupFailure::Timeout),
+                    _ => Err(LookupFailure::NxDomain),
+                });
+                // What waited for a target leaves now, whoever speaks next.
+                self.look(None);
+            }
             Step::Roll => {
                 // Without any target there is nowhere to go.
                 let _ = self.bench.core.roll(None, self.bench.now);
                 self.bench.handle_nothing();
                 self.look(None);
             }
-            Step::Drain => self.bench.handle(Event::Drain),
+            Step::Drain => {
+                self.bench.handle(Event::Drain);
+                self.look(None);
+            }
             Step::Wait(milliseconds) => {
                 self.bench.advance(Duration::from_millis(u64::from(*milliseconds)));
                 self.look(None);
