@@ -233,9 +233,10 @@ impl Driver {
                 Some(result) = self.lookups.1.recv() => self.looked_up(result),
                 Some(request) = requests.recv() => self.answer(request),
                 () = &mut stop, if drain_until.is_none() => {
+                    // Readiness says no by the time the log says so.
+                    self.pulse.draining.store(true, Ordering::Relaxed);
                     tracing::info!(timeout = ?self.drain_timeout, in_flight = self.core.contexts(), "draining");
                     drain_until = Some(Instant::now() + self.drain_timeout);
-                    self.pulse.draining.store(true, Ordering::Relaxed);
                     self.notifier.stopping();
                     self.core.handle(Event::Drain, Instant::now());
                 }

@@ -88,6 +88,8 @@ impl Core {
     pub(super) fn keep_reachable(&mut self, now: Instant) {
         self.reopening.next = None;
         if !self.transport.is_reliable() || self.draining {
+            // Nothing is opened any more, and nobody comes back here to forget who waited.
+            self.reopening.pauses.clear();
             return;
         }
         let labels = self.bindings.targets();
