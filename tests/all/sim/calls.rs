@@ -263,3 +263,49 @@ fn whatever_the_method_it_passes_inside_and_outside_of_dialogs() {
         pair.hang_up(caller);
     });
 }
+
+/// A PBX that forks: provisionals with several To tags, and two phones that pick up at once. All of it is the caller's.
+#[test]
+fn trap_18_several_early_dialogs_and_several_2xx_pass() {
+    for way in Way::all().filter(|way| way.outward) {
+        let mut pair = Pair::new(way, 1);
+        pair.callee_mut().manner = super::ua::Manner::default();
+        let (caller, callee, invite) = (pair.caller, pair.callee, pair.ask("INVITE", "", "v=0"));
+        pair.wait_for(callee, "the INVITE", |ua| ua.count("INVITE") == 1);
+        for status in [180, 200] {
+            let one = pair.world.uas[callee].respond(0, status, pair.world.now).remove(0);
+            let other = String::from_utf8_lossy(&one).replace("got0", "got0b").into_bytes();
+            pair.world.act(callee, |_, _| vec![one, other.into()]);
+            pair.world.run_for(SECOND / 10);
+        }
+        assert_eq!(pair.caller().asked[invite].finals.len(), 2, "{}", pair.ladder());
+        assert_eq!(pair.caller().dialogs.len(), 2, "two calls, one of which the caller ends");
+        assert!(pair.caller().asked[invite].provisionals.iter().filter(|status| **status == 180).count() == 2);
+        for dialog in 0..2 {
+            let bye = pair.ask_in(caller, dialog, "BYE", "", "");
+            assert_eq!(pair.wait(caller, bye), 200, "{}", pair.ladder());
+        }
+        pair.world.run_for(400 * SECOND);
+        pair.world.assert_nothing_in_flight();
+    }
+}
+
+/// Timer C: over three minutes after the last sign of life it is cancelled. Each 101–199 begins it anew.
+#[test]
+fn trap_18_what_rings_for_three_minutes_without_a_word_is_cancelled() {
+    for way in Way::all() {
+        let mut pair = Pair::new(way, 1);
+        pair.callee_mut().manner = super::ua::Manner::default();
+        let (caller, callee, invite) = (pair.caller, pair.callee, pair.ask("INVITE", "", "v=0"));
+        pair.wait_for(callee, "the INVITE", |ua| ua.count("INVITE") == 1);
+        for _ in 0..3 {
+            pair.world.act(callee, |ua, now| ua.respond(0, 180, now));
+            pair.world.run_for(150 * SECOND);
+            assert_eq!(pair.callee().count("CANCEL"), 0, "{}", pair.ladder());
+        }
+        pair.world.run_for(60 * SECOND);
+        assert_eq!(pair.callee().count("CANCEL"), 1, "{}", pair.ladder());
+        assert_eq!(pair.wait(caller, invite), 487);
+        pair.end();
+    }
+}
