@@ -67,7 +67,16 @@ impl Core {
                         }
                     }
             };
-            match self.transactions.receive_response_if(&message, now, |sent| sent == flow || same_peer(sent)) {
+            // Over TCP and TLS an upstream whose connection was lost answers on another one (RFC 3261 §18.2.2): its 2xx again.
+            let come_back = |sent: Flow| {
+                side == Side::Upstream
+                    && transport.is_reliable()
+                    && matches!(sent, Flow::Conn(id) if id.0 % 2 == 0 && conns.get(id).is_none())
+            };
+            match self
+                .transactions
+                .receive_response_if(&message, now, |sent| sent == flow || same_peer(sent) || come_back(sent))
+            {
                 Some(answer) => self.answered(answer.client, message, now),
                 None => self.metrics.dropped(side, "stray_response").inc(),
             }
