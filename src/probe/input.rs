@@ -221,6 +221,22 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever is pasted is a name, or a refusal that a terminal can be shown.
+        #[test]
+        fn nothing_that_is_pasted_panics(text in "(sips?:|tls://|<|\"|_sip\\.)?\\PC{0,12}[a-z._:;@\\[\\]<>/?=,\u{1b} 0-9]{0,24}") {
+            match Input::parse(&text) {
+                Ok(input) => match input.kind {
+                    Kind::Srv { name, .. } | Kind::Host { host: name, .. } => {
+                        proptest::prop_assert!(!name.is_empty() && name.is_ascii() && !name.contains([' ', '\u{1b}']), "{name:?}");
+                    }
+                    Kind::Address { .. } => {}
+                },
+                Err(error) => proptest::prop_assert!(!error.chars().any(super::super::plain::commands), "{error:?}"),
+            }
+        }
+    }
+
     #[test]
     fn what_is_left_out_is_said() {
         assert!(Input::parse("https://pbx.example.com/").unwrap().notes[0].contains("no SIP address"));

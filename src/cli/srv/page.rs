@@ -46,9 +46,13 @@ fn set(screen: &Screen, record: &RecordLook, out: &mut String) {
     for order in orders(record) {
         out.push_str(&screen.paragraph((Ink::Plain, "  "), &order));
     }
-    if record.targets.iter().any(|target| target.addresses.iter().any(|address| address.state != State::NotMeasured)) {
+    if measures(record) {
         measured(screen, record, out);
     }
+}
+
+fn measures(record: &RecordLook) -> bool {
+    record.targets.iter().flat_map(|target| &target.addresses).any(|address| address.state != State::NotMeasured)
 }
 
 fn measured(screen: &Screen, record: &RecordLook, out: &mut String) {
@@ -173,7 +177,11 @@ fn result(screen: &Screen, look: &Look, out: &mut String) {
         Verdict::Warning => Ink::Yellow,
         Verdict::Fails => Ink::Red,
     };
-    let _ = writeln!(out, "\nresult   {}", screen.ink(ink, look.verdict.as_str()));
+    let unmeasured = match look.record.as_ref().or(look.outbound_proxy.as_ref()) {
+        Some(record) if !measures(record) && look.verdict != Verdict::Fails => "  (by DNS alone: nothing was measured)",
+        _ => "",
+    };
+    let _ = writeln!(out, "\nresult   {}{unmeasured}", screen.ink(ink, look.verdict.as_str()));
     match &look.enter {
         Some(enter) => {
             let flags = screen.ink(Ink::Bold, &format!("holdline run {}", enter.flags()));

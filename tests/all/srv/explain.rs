@@ -53,7 +53,7 @@ async fn a_good_record_is_told_so_with_its_order_and_both_selections_explained()
         "Holdline would select a.pbx.example:5060: of the lowest priority (10) it has the highest weight (75)",
         "selection = \"highest-weight\", the default",
         "selection = \"weighted\") is drawn by weight: over many instances, priority 10 is shared a.pbx.example:5060 75 %, a.pbx.example:5070 25 %",
-        "result works",
+        "result works (by DNS alone: nothing was measured)",
         "enter holdline run --srv _sip._udp.pbx.example",
     ]);
     assert_eq!(stage.dns.count("a.pbx.example", "A"), 2, "once for each look: {:?}", stage.dns.questions());
