@@ -27,6 +27,8 @@ use crate::upstream::{self, LookupFailure, RecordSet, RollError, Rollover, Sourc
 const GRAIN: Duration = Duration::from_millis(10);
 /// How long connections may take at the end to write what is queued.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// With everything answered, a drain waits so long for what follows an answer: the ACK, a 2xx that is repeated.
+const AFTER_ANSWERS: Duration = Duration::from_secs(2);
 /// Gauges, heartbeat and stored bindings are brought up to date this often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -195,6 +197,7 @@ impl Driver {
         let mut events = Vec::with_capacity(transport::EVENTS);
         let mut stop = std::pin::pin!(stop);
         let mut drain_until: Option<Instant> = None;
+        let mut answered_since: Option<Instant> = None;
         let mut next_tick = Instant::now();
         let mut timers_from = next_tick;
         let mut armed = next_tick;
@@ -209,10 +212,16 @@ impl Driver {
             if next_tick <= now {
                 next_tick = now + TICK;
                 self.tick(now);
+                if drain_until.is_some() {
+                    answered_since = if self.core.unanswered() == 0 { answered_since.or(Some(now)) } else { None };
+                }
             }
             self.perform();
             if let Some(until) = drain_until
-                && (now >= until || self.core.is_quiet())
+                && (now >= until
+                    || self.core.is_quiet()
+                    || (answered_since.is_some_and(|since| since + AFTER_ANSWERS <= now)
+                        && self.core.unanswered() == 0))
             {
                 break;
             }
@@ -235,14 +244,14 @@ impl Driver {
                 () = &mut stop, if drain_until.is_none() => {
                     // Readiness says no by the time the log says so.
                     self.pulse.draining.store(true, Ordering::Relaxed);
-                    tracing::info!(timeout = ?self.drain_timeout, in_flight = self.core.contexts(), "draining");
+                    tracing::info!(timeout = ?self.drain_timeout, in_flight = self.core.unanswered(), "draining");
                     drain_until = Some(Instant::now() + self.drain_timeout);
                     self.notifier.stopping();
                     self.core.handle(Event::Drain, Instant::now());
                 }
             }
         }
-        let cut = self.core.contexts();
+        let cut = self.core.unanswered();
         self.save_bindings(Instant::now());
         // The last answers may still be in the connections' queues.
         self.transports.finish(LAST_WORDS).await;

@@ -249,6 +249,11 @@ impl Contexts {
         self.table.len()
     }
 
+    /// Those whose sender still waits for a final answer.
+    pub fn unanswered(&self) -> usize {
+        self.table.values().filter(|context| !context.finished).count()
+    }
+
     /// The table's size, and those of what leads to it: by client, by server, by connection waited for.
     pub fn sizes(&self) -> [usize; 4] {
         [self.table.len(), self.by_client.len(), self.by_server.len(), self.waiting.len()]

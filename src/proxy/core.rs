@@ -270,6 +270,12 @@ impl Core {
         self.rollovers
     }
 
+    /// Requests whose sender still waits for a final answer. Looks at every response context.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.contexts.unanswered()
+    }
+
     /// Response contexts.
     #[must_use]
     pub fn contexts(&self) -> usize {

@@ -5,7 +5,7 @@
 //! files in a directory of its own.
 #![allow(clippy::disallowed_methods, reason = "real peers live in real time")]
 
-mod baresip;
+pub(crate) mod baresip;
 mod calls;
 mod direct;
 pub(crate) mod holdline;

@@ -61,7 +61,7 @@ fn files(under: &str, ending: &str) -> Vec<PathBuf> {
 /// The project's own pages.
 fn pages() -> Vec<PathBuf> {
     let mut pages = files("docs", ".md");
-    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md"] {
+    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md", "certs/README.md"] {
         pages.push(root().join(name));
     }
     pages
@@ -142,7 +142,7 @@ fn every_link_and_every_path_in_the_pages_leads_somewhere() {
             }
         }
         for quoted in text.split('`').skip(1).step_by(2) {
-            let ours = ["src/", "tests/", "docs/", "scripts/", "bench/", "deploy/"]
+            let ours = ["src/", "tests/", "docs/", "scripts/", "bench/", "deploy/", "certs/"]
                 .iter()
                 .any(|start| quoted.starts_with(start));
             if ours && !quoted.contains([' ', '*', '{']) && !root().join(quoted).exists() {

@@ -8,20 +8,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::kamailio::Kamailio;
-use super::process::Process;
+use super::process::{Process, Signal};
 use super::tls::Authority;
 use super::{DOMAIN, free_port, until};
 
 /// A running Holdline.
 pub struct Holdline {
     process: Process,
+    arguments: Vec<String>,
     /// Its listener for UDP and TCP phones.
     pub sip: SocketAddr,
     /// Its listener for TLS phones; its certificate is for `localhost` and 127.0.0.1.
     pub sips: SocketAddr,
     /// Where the PBX reaches it: what it gives out as its Contact.
     pub upstream: SocketAddr,
-    admin: SocketAddr,
+    /// Its metrics and status.
+    pub admin: SocketAddr,
     _dns: Server,
 }
 
@@ -60,13 +62,39 @@ impl Holdline {
 
         let folder = tempfile::tempdir().expect("a temporary folder");
         let process = Process::start(folder, env!("CARGO_BIN_EXE_holdline"), &arguments).expect("holdline starts");
-        let mut holdline = Holdline { process, sip, sips, upstream, admin, _dns: dns };
+        let mut holdline = Holdline { process, arguments, sip, sips, upstream, admin, _dns: dns };
+        holdline.is_ready().await;
+        holdline
+    }
+
+    async fn is_ready(&mut self) {
         until("Holdline is ready", async || {
-            holdline.assert_alive();
-            holdline.get("/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"))
+            self.assert_alive();
+            self.get("/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"))
         })
         .await;
-        holdline
+    }
+
+    /// Tells it to end; it drains first.
+    pub fn terminate(&self) {
+        self.process.signal(Signal::Terminate);
+    }
+
+    /// Waits for its end, and returns its exit code.
+    pub async fn ended(&mut self) -> i32 {
+        until("Holdline's end", async || self.process.ended()).await
+    }
+
+    /// Starts `program` in its place, on the same addresses and state.
+    pub async fn start_again(&mut self, program: &str) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        self.process = Process::start(folder, program, &self.arguments).expect("holdline starts");
+        self.is_ready().await;
+    }
+
+    /// What it has logged since it was started last.
+    pub fn output(&self) -> String {
+        self.process.output()
     }
 
     /// Where phones of this transport find it.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// Seconds after which a peer is ended even if nobody is left to do it.
-const LIFETIME: &str = "300";
+const LIFETIME: &str = "900";
 
 /// A running program in a process group of its own. Dropping it kills the group.
 pub struct Process {
@@ -27,6 +27,8 @@ pub enum Signal {
     Stop,
     /// On again.
     Continue,
+    /// The end, in order.
+    Terminate,
 }
 
 impl Process {
@@ -88,6 +90,7 @@ impl Process {
             Signal::Kill => "-KILL",
             Signal::Stop => "-STOP",
             Signal::Continue => "-CONT",
+            Signal::Terminate => "-TERM",
         };
         let members = self.members();
         if !members.is_empty() {
