@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod probe;
 pub mod proxy;
 pub mod store;
+pub mod summaries;
 pub mod systemd;
 pub mod transaction;
 pub mod transport;

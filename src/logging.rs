@@ -1,14 +1,24 @@
 //! The log: on standard error, as text or as JSON, one event a line.
 //!
+//! The fields are a contract, described in `docs/logs.md`. Whatever is logged about a message carries its Call-ID; whatever a
+//! stranger wrote is escaped and bounded; what proves who somebody is, and bodies, are never shown (`message::shown`).
+//!
 //! error: something an operator must repair · warn: something degraded, or likely a mistake · info: what changed (start,
 //! rollover, record set, drain) · debug: single requests, with URIs · trace: packets. A healthy day is quiet at `info`.
+
+mod fields;
+mod lines;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::Dispatch;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use lines::{Json, Text};
 
 /// Form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,25 +51,36 @@ pub fn start(settings: &Settings) {
         Some(Err(error)) => (own(&settings.level), Some(error), false),
         None => (own(&settings.level), None, false),
     };
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (filter, handle) = reload::Layer::new(filter);
-    let registry = tracing_subscriber::registry().with(filter);
-    let started = match settings.format {
-        Format::Text => {
-            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
-            registry.with(layer.with_target(false)).try_init()
-        }
-        Format::Json => {
-            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
-            registry.with(layer.with_span_list(false).with_writer(std::io::stderr)).try_init()
-        }
-    };
+    let started = log_to(settings.format, filter, colours, std::io::stderr).try_init();
     if started.is_ok() && !fixed {
         // The first to start logging; nobody else gets here.
         let _ = LEVEL.set(handle);
     }
     if let (Ok(()), Some(error)) = (started, refused) {
         tracing::warn!(%error, "RUST_LOG is not a filter; log_level is used");
+    }
+}
+
+/// The same lines somewhere else, for as long as the returned dispatcher is the default one: tests read them.
+pub fn to<W>(settings: &Settings, writer: W) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    log_to(settings.format, own(&settings.level), false, writer)
+}
+
+fn log_to<F, W>(format: Format, filter: F, colours: bool, writer: W) -> Dispatch
+where
+    F: Layer<Registry> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
+    match format {
+        Format::Text => registry.with(layer.event_format(Text)).into(),
+        Format::Json => registry.with(layer.event_format(Json)).into(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::header::full_name;
 use super::list::{Elements, Param};
 use super::scan::Message;
+use super::shown::Shown;
 use super::{Element, Header, Name, NameAddr, Params, Span, Via, is_lws, is_token, number};
 
 /// CSeq (RFC 3261 §20.16).
@@ -76,6 +77,12 @@ impl Message {
     /// The Call-ID; empty if absent.
     pub fn call_id(&self) -> &[u8] {
         self.first(Name::CallId).map_or(&[], |header| self.value(header))
+    }
+
+    /// The Call-ID for a log: the field `call_id` of every line about this message.
+    #[must_use]
+    pub fn call_id_shown(&self) -> Shown<'_> {
+        Shown(self.call_id())
     }
 
     /// From; `None` if absent or unreadable.

@@ -17,6 +17,7 @@
 //! | `access` | what the rest asks of a message: CSeq, tags, Contacts … |
 //! | `check` | the shapes that are refused, each with its answer |
 //! | `edit`, `reply` | bytes out |
+//! | `shown` | what of a message may stand in a log |
 //! | `framing` | streams into messages (RFC 3261 §18.3) |
 
 mod access;
@@ -29,6 +30,7 @@ mod list;
 mod name_addr;
 mod reply;
 mod scan;
+mod shown;
 mod start_line;
 mod uri;
 mod via;
@@ -43,6 +45,7 @@ pub use list::{Element, Param, Params};
 pub use name_addr::NameAddr;
 pub use reply::{Reply, standard_phrase};
 pub use scan::{MAX_MESSAGE, Message, ScanError};
+pub use shown::{Packet, Shown};
 pub use uri::{Scheme, Uri};
 pub use via::Via;
 

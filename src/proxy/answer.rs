@@ -8,7 +8,7 @@ use crate::flow::{Cause, ConnId, Flow, Side};
 use crate::message::{Edit, Message, Method, Reply};
 use crate::metrics::{AttemptOutcome, FailureReason, Origin};
 use crate::transaction::{ClientId, ServerId};
-use crate::upstream::{Attempt, Class, Outcome};
+use crate::upstream::{Attempt, Class, Outcome, Verdict};
 
 /// Addresses of one target that are tried in one attempt.
 const MAX_ADDRESSES: usize = 16;
@@ -18,6 +18,14 @@ impl Core {
     pub(super) fn answered(&mut self, client: ClientId, response: Message, now: Instant) {
         let Some((id, index)) = self.contexts.of_client(client) else { return };
         let Some(mut context) = self.contexts.take(id) else { return };
+        tracing::debug!(
+            call_id = %response.call_id_shown(),
+            method = context.method.as_str(),
+            status = response.status(),
+            target = &*context.tries[index].target,
+            attempt = index + 1,
+            "answered"
+        );
         if response.status() < 200 {
             self.provisional(&mut context, index, &response, now);
         } else if matches!(context.kind, Kind::Register(_)) {
@@ -81,6 +89,13 @@ impl Core {
     /// Sends a response, unless the transaction has its final one already.
     fn respond(&mut self, context: &mut Context, status: u16, bytes: bytes::Bytes, origin: Origin, now: Instant) {
         if self.transactions.respond(context.server, status, bytes.clone(), now) {
+            tracing::debug!(
+                call_id = %context.request.call_id_shown(),
+                method = context.method.as_str(),
+                status,
+                origin = origin.as_str(),
+                "response sent"
+            );
             self.metrics.responses(reply_side(context), context.method, status, origin).inc();
         } else if context.method == Method::Invite && (200..300).contains(&status) {
             // After a failure went back, a 2xx goes all the same (RFC 3261 §16.7 step 5): there is a call to end.
@@ -96,6 +111,7 @@ impl Core {
 
     /// No final answer at all (RFC 4320 §4.2).
     pub(super) fn abandon(&mut self, context: &mut Context, now: Instant) {
+        show_abandoned(context);
         self.transactions.abandon(context.server, now);
         context.finish();
     }
@@ -252,6 +268,9 @@ impl Core {
         if let Some(id) = self.contexts.of_server(server)
             && let Some(mut context) = self.contexts.take(id)
         {
+            if !context.finished {
+                show_abandoned(&context);
+            }
             context.finish();
             self.settle(id, context, now);
         }
@@ -307,8 +326,29 @@ impl Core {
         }
     }
 
-    /// Metrics of an attempt that was classed.
-    pub(super) fn count_attempt(&mut self, attempt: &Attempt, outcome: Outcome, class: Class, now: Instant) {
+    /// Metrics of an attempt that was classed, and a line about it: at debug each, at the default level a summary of those
+    /// that failed.
+    pub(super) fn count_attempt(
+        &mut self,
+        request: &Message,
+        attempt: &Attempt,
+        outcome: Outcome,
+        verdict: Verdict,
+        now: Instant,
+    ) {
+        let class = verdict.class;
+        tracing::debug!(
+            call_id = %request.call_id_shown(),
+            target = &*attempt.target,
+            %outcome,
+            class = class.as_str(),
+            strike = verdict.counted,
+            rolled_over = verdict.rolled_over,
+            "REGISTER attempt ended"
+        );
+        if class == Class::Failure {
+            self.note_failed_attempt(&attempt.target, outcome, now);
+        }
         let target = self.metrics.target(&attempt.target);
         let ended = ended(class, outcome);
         target.attempts(ended).inc();
@@ -328,6 +368,11 @@ impl Core {
     pub(super) fn labels(&self, flow: Flow) -> (Side, crate::flow::Transport) {
         (self.side(flow), self.flow_transport(flow))
     }
+}
+
+fn show_abandoned(context: &Context) {
+    let method = context.method.as_str();
+    tracing::debug!(call_id = %context.request.call_id_shown(), method, "left without a final answer");
 }
 
 /// What an attempt counts as in the metrics.

@@ -9,20 +9,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::bindings::Bindings;
 use super::conns::Connections;
 use super::context::{ContextId, Contexts};
 use super::history::History;
 use super::identity::Key;
 use super::names::Names;
-use super::observe::Summaries;
 use super::reload::Fresh;
 use super::reopen::Reopening;
 use super::settings::Settings;
 use super::spread::Spread;
 use super::troubled::Troubled;
 use crate::flow::{Cause, ConnId, Flow, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
+use crate::message::{Message, Packet};
 use crate::metrics::{Direction, Metrics};
+use crate::summaries::Summaries;
 use crate::transaction::{Timers, Transactions, TxAction};
 use crate::upstream::{LookupFailure, Persisted, RecordSet, RollError, Rollover, Upstream, UpstreamAction};
 
@@ -288,6 +291,11 @@ impl Core {
         {
             self.count_large(*flow, Direction::Out);
         }
+        if let NetCommand::Send { flow, bytes } = &command
+            && tracing::enabled!(tracing::Level::TRACE)
+        {
+            show_packet(*flow, bytes);
+        }
         self.actions.push_back(Action::Net(command));
     }
 
@@ -374,6 +382,13 @@ impl Core {
         self.conns.remove(conn);
         self.bindings.connection_lost(conn);
         self.act(NetCommand::Close { conn });
+    }
+}
+
+/// At trace: what leaves, keep-alives left out.
+fn show_packet(flow: Flow, bytes: &Bytes) {
+    if let Ok(message) = Message::scan(bytes.clone()) {
+        tracing::trace!(call_id = %message.call_id_shown(), ?flow, packet = %Packet(bytes), "sent");
     }
 }
 

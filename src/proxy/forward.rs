@@ -17,7 +17,7 @@ use super::identity::BindingId;
 use super::relay::reach_flow;
 use super::request::Destination;
 use crate::flow::{ConnId, Flow, Side, SocketId, Transport};
-use crate::message::{Edit, Message};
+use crate::message::{Edit, Message, Shown};
 use crate::upstream::Target;
 
 /// Max-Forwards of a request that came without (RFC 3261 §16.6 item 3).
@@ -57,6 +57,14 @@ impl Core {
         this.state = TryState::Sent;
         match self.transactions.send_request(method, name, branch.as_bytes(), flow, bytes, reliable, now) {
             Ok(client) => {
+                tracing::debug!(
+                    call_id = %context.request.call_id_shown(),
+                    method = %Shown(name),
+                    target = &*this.target,
+                    ?flow,
+                    attempt = index + 1,
+                    "forwarded"
+                );
                 this.client = Some(client);
                 self.contexts.bind(client, id, index);
             }

@@ -9,7 +9,7 @@ use super::context::Arrival;
 use super::core::{Core, PATH_MTU};
 use super::stun::{self, Stun};
 use crate::flow::{ConnId, Flow, NetCommand, Side, Transport};
-use crate::message::{Message, Method, framing_status};
+use crate::message::{Message, Method, Packet, Shown, framing_status};
 use crate::metrics::{Direction, Origin};
 use crate::transaction::Inbound;
 
@@ -39,9 +39,15 @@ impl Core {
                 return;
             }
         };
-        tracing::trace!(%remote, %local, transport = %transport, message = %String::from_utf8_lossy(message.bytes()), "received");
+        tracing::trace!(call_id = %message.call_id_shown(), %remote, %local, %transport, packet = %Packet(message.bytes()), "received");
         if let Err(malformed) = message.check(transport) {
-            tracing::debug!(%remote, status = malformed.status(), reason = malformed.phrase(), "malformed");
+            tracing::debug!(
+                call_id = %message.call_id_shown(),
+                %remote,
+                status = malformed.status(),
+                reason = malformed.phrase(),
+                "malformed"
+            );
             if malformed.answerable() {
                 self.refuse(side, flow, &message, malformed.status(), malformed.phrase());
             } else {
@@ -78,7 +84,15 @@ impl Core {
                 .receive_response_if(&message, now, |sent| sent == flow || same_peer(sent) || come_back(sent))
             {
                 Some(answer) => self.answered(answer.client, message, now),
-                None => self.metrics.dropped(side, "stray_response").inc(),
+                None => {
+                    tracing::debug!(
+                        call_id = %message.call_id_shown(),
+                        %remote,
+                        status = message.status(),
+                        "a response that belongs to no transaction: dropped"
+                    );
+                    self.metrics.dropped(side, "stray_response").inc();
+                }
             }
         }
     }
@@ -100,6 +114,7 @@ impl Core {
     /// Answers a malformed request that may be answered, without any state.
     fn refuse(&mut self, side: Side, flow: Flow, message: &Message, status: u16, phrase: &str) {
         let Some((_, remote)) = self.ends(flow) else { return };
+        tracing::debug!(call_id = %message.call_id_shown(), status, "refused");
         let reply_to = self.reply_to(message, flow);
         self.metrics.responses(side, message.method(), status, Origin::Local).inc();
         let bytes = self.reply(message, status, phrase, &[], remote);
@@ -118,6 +133,15 @@ impl Core {
         let reply_to = self.reply_to(&message, flow);
         let arrival = Arrival { flow, source, transport };
         let method = message.method();
+        tracing::debug!(
+            call_id = %message.call_id_shown(),
+            method = %Shown(message.method_name()),
+            uri = %Shown(message.request_uri().of(message.bytes())),
+            side = side.as_str(),
+            %transport,
+            remote = %source,
+            "request"
+        );
         match self.transactions.receive_request(&message, flow, reply_to, transport.is_reliable(), now) {
             Inbound::New(server) => {
                 self.metrics.requests(side, method, transport).inc();
@@ -140,6 +164,7 @@ impl Core {
                 }
             }
             Inbound::Full => {
+                tracing::debug!(call_id = %message.call_id_shown(), "transaction table full: 503");
                 self.metrics.responses(side, method, 503, Origin::Local).inc();
                 let bytes = self.reply(&message, 503, "Transaction table full", &[("Retry-After", "10")], source);
                 self.act(NetCommand::Send { flow: reply_to, bytes });

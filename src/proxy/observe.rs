@@ -1,6 +1,5 @@
 //! What the core notes and tells: bindings a PBX granted, rollovers, target sets, gauges, the status.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,42 +13,10 @@ use super::spread::Spread;
 use crate::flow::{Cause, Side, Transport};
 use crate::message::{Edit, Message};
 use crate::metrics::{FailoverReason, TargetLabels};
-use crate::upstream::{Reason, Rollover};
+use crate::upstream::{Outcome, Reason, Rollover};
 
-/// Connection failures are logged once per target in this time: an outage must not become a storm of lines.
-const QUIET: Duration = Duration::from_secs(10);
 /// Strangers are told of once in this time: whoever scans the Internet must not fill the log.
 const STRANGERS: Duration = Duration::from_secs(300);
-
-/// Who was logged about when, and how many lines were held back since.
-#[derive(Debug, Default)]
-pub(super) struct Summaries {
-    last: HashMap<Arc<str>, (Instant, u64)>,
-}
-
-impl Summaries {
-    /// How many like it went unsaid, if it is time for a line about `key` again: one in `quiet`.
-    fn due(&mut self, key: &str, quiet: Duration, now: Instant) -> Option<u64> {
-        match self.last.get_mut(key) {
-            Some((at, held)) if now.saturating_duration_since(*at) < quiet => {
-                *held += 1;
-                None
-            }
-            Some((at, held)) => {
-                *at = now;
-                Some(std::mem::take(held))
-            }
-            None => {
-                // Targets come and go with DNS: forget them all rather than grow.
-                if self.last.len() >= 64 {
-                    self.last.clear();
-                }
-                self.last.insert(Arc::from(key), (now, 0));
-                Some(0)
-            }
-        }
-    }
-}
 
 impl Core {
     /// A REGISTER's 2xx: gives the handset its own Contacts back and keeps what the PBX granted.
@@ -101,6 +68,7 @@ impl Core {
                 self.bindings.note_answer(&bound.id, response.status(), over);
             } else {
                 tracing::warn!(
+                    call_id = %response.call_id_shown(),
                     limit = self.bindings.limit(),
                     "binding table full: a handset registered that cannot be called"
                 );
@@ -148,9 +116,10 @@ impl Core {
     }
 
     /// A handset was told of another proxy, too: its Route is dropped, at most one line in ten seconds.
-    pub(super) fn note_foreign_route(&mut self, source: SocketAddr, now: Instant) {
-        if let Some(held) = self.summaries.due("foreign route", QUIET, now) {
+    pub(super) fn note_foreign_route(&mut self, request: &Message, source: SocketAddr, now: Instant) {
+        if let Some(held) = self.summaries.due("foreign route", now) {
             tracing::warn!(
+                call_id = %request.call_id_shown(),
                 handset = %source,
                 more_like_it = held,
                 "dropped a Route that names somebody else: set this Holdline as the handset's only outbound proxy"
@@ -170,15 +139,29 @@ impl Core {
                 "not answered, it is no target's address; if the PBX sends from there, add it to `upstream_allow`",
             ),
         };
-        if let Some(held) = self.summaries.due(key, STRANGERS, now) {
+        if let Some(held) = self.summaries.due_in(key, STRANGERS, now) {
             tracing::warn!(side = side.as_str(), source = %source.ip(), more_like_it = held, "{says}");
+        }
+    }
+
+    /// A REGISTER attempt failed. Where connections fail, that line says more, and stands for both.
+    pub(super) fn note_failed_attempt(&mut self, target: &Arc<str>, outcome: Outcome, now: Instant) {
+        let host = target.rsplit_once(':').map_or(&**target, |(host, _)| host.trim_matches(['[', ']']));
+        if let Some(held) = self.summaries.due(host, now) {
+            tracing::warn!(
+                target = &**target,
+                outcome = %outcome,
+                strikes = self.upstream.consecutive_failures(),
+                more_like_it = held,
+                "REGISTER attempts fail"
+            );
         }
     }
 
     /// A connection to a target failed: at most one line in ten seconds for each target.
     pub(super) fn note_connection_failure(&mut self, conn: &Conn, cause: Cause, detail: &str, now: Instant) {
         let Some(hop) = &conn.hop else { return };
-        if let Some(held) = self.summaries.due(&hop.target, QUIET, now) {
+        if let Some(held) = self.summaries.due(&hop.target, now) {
             tracing::warn!(
                 target_host = %hop.target,
                 address = %hop.addr,
@@ -207,7 +190,7 @@ impl Core {
             ("bindings", self.bindings.len()),
             ("connections", self.conns.len()),
             ("addresses", self.address.len()),
-            ("summaries", self.summaries.last.len()),
+            ("summaries", self.summaries.len()),
             ("targets waited for", self.reopening.len()),
         ]
     }

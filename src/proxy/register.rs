@@ -266,7 +266,7 @@ impl Core {
         let Kind::Register(state) = &context.kind else { return (Class::Neutral, false) };
         let Some(attempt) = context.tries[index].attempt.as_ref() else { return (Class::Neutral, false) };
         let verdict = self.upstream.finish_because(attempt, state.handset, Outcome::Response(status), detail, now);
-        self.count_attempt(attempt, Outcome::Response(status), verdict.class, now);
+        self.count_attempt(&context.request, attempt, Outcome::Response(status), verdict, now);
         (verdict.class, verdict.rolled_over)
     }
 
@@ -292,7 +292,7 @@ impl Core {
         let Some(attempt) = context.tries[index].attempt.as_ref() else { return false };
         let detail = self.failing_detail.take();
         let verdict = self.upstream.finish_because(attempt, state.handset, outcome, detail.clone(), now);
-        self.count_attempt(attempt, outcome, verdict.class, now);
+        self.count_attempt(&context.request, attempt, outcome, verdict, now);
         let target = attempt.target.clone();
         self.note_attempt(context, (&target, outcome), verdict.class, detail, now);
         verdict.rolled_over

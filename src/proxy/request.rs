@@ -84,6 +84,7 @@ impl Core {
         refusal: &Refusal,
         now: Instant,
     ) {
+        tracing::debug!(call_id = %request.call_id_shown(), status = refusal.status, reason = refusal.phrase, "refused");
         self.metrics.responses(side, request.method(), refusal.status, Origin::Local).inc();
         let headers: SmallVec<[(&str, &str); 1]> =
             refusal.header.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -118,7 +119,7 @@ impl Core {
                 return Err(Refusal::new(403, "Not a Route of this Holdline"));
             }
             if popped.foreign {
-                self.note_foreign_route(arrival.source, now);
+                self.note_foreign_route(request, arrival.source, now);
             }
         }
         Ok(Some(self.dialog_target(request).map_or(Destination::Active, Destination::Target)))

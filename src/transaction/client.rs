@@ -239,7 +239,8 @@ impl Transactions {
         let scanned = Message::scan(bytes.clone()).ok();
         let branch = scanned.as_ref().and_then(|cancel| Some(cancel.top_via()?.branch?.of(cancel.bytes())));
         let Some(branch) = branch else {
-            tracing::debug!("a CANCEL without a branch is not sent");
+            let call_id = scanned.as_ref().map(Message::call_id_shown);
+            tracing::debug!(call_id = call_id.map(tracing::field::display), "a CANCEL without a branch is not sent");
             return;
         };
         let key = key::of_client(self.seed, branch, b"CANCEL");
@@ -300,7 +301,11 @@ impl Transactions {
                         client.bytes = hop_by_hop::ack(&client.bytes, response).unwrap_or_default();
                     }
                     if client.bytes.is_empty() {
-                        tracing::debug!("no ACK could be made: the INVITE or its answer lacks a header");
+                        let call_id = match event {
+                            Event::Response(response) => Some(tracing::field::display(response.call_id_shown())),
+                            _ => None,
+                        };
+                        tracing::debug!(call_id, "no ACK could be made: the INVITE or its answer lacks a header");
                     } else {
                         self.actions.push_back(client.sent(client.bytes.clone(), !was_live));
                     }

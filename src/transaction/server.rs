@@ -81,7 +81,7 @@ impl Transactions {
         }
         let key = key::of_request(self.seed, msg, msg.method_name());
         if let Some(id) = self.servers.find(key) {
-            tracing::trace!(?flow, method = method.as_str(), "retransmission absorbed");
+            tracing::trace!(call_id = %msg.call_id_shown(), ?flow, method = method.as_str(), "retransmission absorbed");
             if let Some(server) = self.servers.get_mut(id) {
                 server.reply_to = reply_to;
             }

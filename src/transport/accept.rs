@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::stream::{About, Tell, outlet, run};
+use super::stream::{About, Said, Tell, outlet, run};
 use super::tls::{Tls, handshake_outcome};
 use super::{Limits, bind};
 use crate::flow::{ConnId, NetEvent, Side, SocketId, Transport};
@@ -29,6 +29,7 @@ pub(super) struct Gate {
     pub(super) tell: mpsc::Sender<Tell>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tls: Tls,
+    pub(super) said: Said,
     /// The next odd number.
     pub(super) numbers: Arc<AtomicU64>,
     /// Connections open.
@@ -140,7 +141,15 @@ async fn converse<S: AsyncRead + AsyncWrite>(
     let (outlet, inlet) = outlet(side, transport);
     let accepted = NetEvent::Accepted { conn, side, transport, socket, local, remote };
     if gate.tell.send(Tell::Accepted(accepted, outlet)).await.is_ok() {
-        let about = About { conn, side, transport, limits: gate.limits, tell: gate.tell, metrics: gate.metrics };
+        let about = About {
+            conn,
+            side,
+            transport,
+            limits: gate.limits,
+            tell: gate.tell,
+            metrics: gate.metrics,
+            said: gate.said,
+        };
         run(stream, about, inlet).await;
     }
 }

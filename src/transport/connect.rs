@@ -93,7 +93,7 @@ async fn connect(hop: &Hop, local: Option<SocketAddr>) -> Result<TcpStream, Fail
     };
     match connect_from(local, hop.addr).await {
         Err(error) if is_taken(&error) && local.port() != 0 => {
-            tracing::debug!(target = %hop.target, addr = %hop.addr, %local, "port pair in use: leaving from an ephemeral port");
+            tracing::debug!(target_host = %hop.target, addr = %hop.addr, %local, "port pair in use: leaving from an ephemeral port");
             connect_from(SocketAddr::new(local.ip(), 0), hop.addr).await
         }
         result => result,

@@ -108,6 +108,7 @@ impl Transports {
             tell: self.tell[side as usize].clone(),
             metrics: self.metrics.clone(),
             tls: self.tls.clone(),
+            said: self.said.clone(),
             numbers: self.numbers.clone(),
             open: Arc::new(AtomicUsize::new(0)),
             most: self.connections.clone(),

@@ -46,7 +46,7 @@ use crate::flow::{Cause, ConnId, Flow, Hop, HostPort, NetCommand, NetEvent, Side
 use crate::metrics::Metrics;
 use bind::Sharing;
 use drops::Drops;
-use stream::{About, Outlet, Tell};
+use stream::{About, Outlet, Said, Tell};
 use tls::{Tls, TlsError};
 use udp::{Role, Udp};
 
@@ -95,6 +95,7 @@ pub struct Transports {
     upstream: Vec<SocketAddr>,
     /// How many connections each side accepts, where its listeners look.
     connections: Arc<AtomicUsize>,
+    said: Said,
     settings: Settings,
     tls: Tls,
     metrics: Arc<Metrics>,
@@ -134,6 +135,7 @@ impl Transports {
             numbers: Arc::new(AtomicU64::new(1)),
             upstream: Vec::new(),
             connections: Arc::new(AtomicUsize::new(settings.limits.connections)),
+            said: Said::default(),
             settings: settings.clone(),
             tls,
             metrics,
@@ -350,6 +352,7 @@ impl Transports {
             limits: self.settings.limits.clone(),
             tell: self.tell[side as usize].clone(),
             metrics: self.metrics.clone(),
+            said: self.said.clone(),
         };
         let local = self.upstream_address(hop.addr);
         let limit = self.settings.connect_timeout;

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -19,6 +19,7 @@ use super::{Limits, tls};
 use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, Transport};
 use crate::message::{Frame, Framer};
 use crate::metrics::Metrics;
+use crate::summaries::Summaries;
 
 /// Room kept for one read.
 const READ: usize = 4096;
@@ -109,6 +110,17 @@ pub(super) struct About {
     pub(super) limits: Limits,
     pub(super) tell: mpsc::Sender<Tell>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) said: Said,
+}
+
+/// What the log was told about broken connections, shared by all of them: one break of many connections is one line.
+#[derive(Clone, Default)]
+pub(super) struct Said(Arc<Mutex<Summaries>>);
+
+impl Said {
+    fn due(&self, key: &str) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).due(key, Instant::now().into_std())
+    }
 }
 
 impl About {
@@ -290,9 +302,12 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), queue: &mut VecDeque<Byte
 fn broken(error: &io::Error, about: &About) -> End {
     let cause = cause(error);
     // In TLS 1.3 a server refuses our certificate only after the handshake: this line is all there is to explain it.
-    if cause == Cause::Tls && about.side == Side::Upstream {
+    if cause == Cause::Tls
+        && about.side == Side::Upstream
+        && let Some(more_like_it) = about.said.due("upstream TLS")
+    {
         let detail = tls::explain(error);
-        tracing::warn!(conn = about.conn.0, %detail, "an upstream TLS connection broke");
+        tracing::warn!(conn = about.conn.0, detail, more_like_it, "an upstream TLS connection broke");
     }
     End::Broken(cause, cause.as_str())
 }

@@ -65,6 +65,18 @@ pub enum Class {
     Neutral,
 }
 
+impl Class {
+    /// As in a log: `success`, `failure`, `neutral`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Success => "success",
+            Class::Failure => "failure",
+            Class::Neutral => "neutral",
+        }
+    }
+}
+
 /// The status codes that are failures unless configured otherwise.
 pub const FAILURE_CODES: [u16; 5] = [408, 500, 502, 503, 504];
 

@@ -35,7 +35,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use actions::{RollError, UpstreamAction, Verdict};
 pub use classes::{Class, FAILURE_CODES, Outcome};
@@ -51,6 +51,8 @@ use refresh::Refresh;
 pub use refresh::{MAX_TTL, MIN_TTL};
 pub use settings::{Persisted, Settings, Source};
 pub use snapshot::Snapshot;
+
+use crate::summaries::Summaries;
 
 #[derive(Debug)]
 struct Active {
@@ -77,7 +79,10 @@ pub struct Upstream {
     failover: Failover,
     /// Targets that used up their strikes since the last success anywhere.
     lap: BTreeSet<Arc<str>>,
+    /// It was said that every target has failed, and none has succeeded since.
+    desperate: bool,
     rejected: Vec<String>,
+    summaries: Summaries,
     events: Events,
     actions: VecDeque<UpstreamAction>,
 }
@@ -98,7 +103,9 @@ impl Upstream {
             active: None,
             stale: true,
             lap: BTreeSet::new(),
+            desperate: false,
             rejected: Vec::new(),
+            summaries: Summaries::default(),
             events: Events::default(),
             actions: VecDeque::new(),
         };
@@ -186,19 +193,31 @@ impl Upstream {
         let tally = self.failover.activate();
         self.active = Some(Active { index, since: now, missing: 0 });
         let rollover = Rollover::new(from, to, self.failover.epoch(), reason, &tally, now);
-        warn!(
-            from = &*rollover.from,
-            to = &*rollover.to,
-            reason = reason.as_str(),
-            failures = rollover.count,
-            handsets = rollover.handsets,
-            strikes = rollover.failures(),
-            "rolled over"
-        );
+        self.tell_rollover(&rollover, now);
         self.events.push(What::RolledOver(rollover.clone()), now);
         self.persist();
         self.actions.push_back(UpstreamAction::RolledOver(rollover.clone()));
         rollover
+    }
+
+    /// What somebody decided is always told; failures that turn a fleet in circles once in a while for each target that is
+    /// left.
+    fn tell_rollover(&mut self, rollover: &Rollover, now: Instant) {
+        let held = match rollover.reason {
+            Reason::RegisterFailures => self.summaries.due(&rollover.from, now),
+            Reason::TargetRemoved | Reason::Manual => Some(0),
+        };
+        let Some(more_like_it) = held else { return };
+        warn!(
+            from = &*rollover.from,
+            to = &*rollover.to,
+            reason = rollover.reason.as_str(),
+            failures = rollover.count,
+            handsets = rollover.handsets,
+            strikes = rollover.failures(),
+            more_like_it,
+            "rolled over"
+        );
     }
 
     fn persist(&mut self) {
@@ -246,7 +265,7 @@ impl Upstream {
         let step = self.failover.finish(attempt, class, Hit { at: now, outcome, handset, detail });
         match step {
             Step::Stale | Step::Unmoved => {}
-            Step::Cleared => self.lap.clear(),
+            Step::Cleared => self.served(now),
             Step::Counted => return Verdict { class, counted: true, rolled_over: false },
             Step::Enough => {
                 self.strike_out(now);
@@ -262,6 +281,20 @@ impl Upstream {
         let next = (active.index + 1) % self.targets.len();
         self.lap.insert(from.clone());
         self.activate(next, from, Reason::RegisterFailures, now);
+        if self.all_failed() && !self.desperate {
+            self.desperate = true;
+            if self.summaries.due("every target", now).is_some() {
+                error!(source = %self.settings.source, targets = self.targets.len(), "every target has failed since the last success");
+            }
+        }
+    }
+
+    /// A target has accepted a registration.
+    fn served(&mut self, now: Instant) {
+        self.lap.clear();
+        if std::mem::take(&mut self.desperate) && self.summaries.due("served again", now).is_some() {
+            info!(active = self.active_label().as_deref(), "registrations succeed again");
+        }
     }
 
     /// A 2xx on a branch whose attempt was classed already: the target is alive after all. Clears the count if the attempt's
@@ -269,7 +302,7 @@ impl Upstream {
     pub fn late_success(&mut self, attempt: &Attempt, now: Instant) {
         let hit = Hit { at: now, outcome: Outcome::Response(200), handset: 0, detail: None };
         if self.failover.finish(attempt, Class::Success, hit) == Step::Cleared {
-            self.lap.clear();
+            self.served(now);
         }
     }
 

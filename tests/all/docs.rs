@@ -245,3 +245,53 @@ fn anchor(line: &str) -> Option<String> {
     let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     Some(kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect())
 }
+
+/// Names of the fields in a call: `name = …`, `%name`, `?name`, `name`.
+fn fields_of(call: &str) -> Vec<String> {
+    let (mut arguments, mut depth, mut quoted, mut escaped) = (vec![String::new()], 0, false, false);
+    for c in call.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '(' | '[' | '{' if !quoted => depth += 1,
+            ')' | ']' | '}' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                arguments.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        arguments.last_mut().unwrap().push(c);
+    }
+    let name = |argument: &String| {
+        let argument = argument.trim();
+        let name = argument.split_once(" = ").map_or(argument, |(name, _)| name).trim_start_matches(['%', '?']);
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        plain.then(|| name.to_owned())
+    };
+    arguments.iter().filter_map(name).collect()
+}
+
+#[test]
+fn docs_describe_every_field_of_the_log() {
+    let page = fs::read_to_string(root().join("docs/logs.md")).unwrap();
+    let described: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .flat_map(|line| {
+            line.split('|')
+                .next()
+                .unwrap_or_default()
+                .split('`')
+                .filter(|part| !part.trim_matches([',', ' ']).is_empty())
+        })
+        .collect();
+    let used: BTreeSet<String> = told().iter().flat_map(|told| fields_of(&told.call)).collect();
+    assert!(used.len() > 30, "only {} fields were found in the sources", used.len());
+    let missing: Vec<&String> = used.iter().filter(|name| !described.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "docs/logs.md does not describe {missing:?}");
+    let always = ["timestamp", "level", "message", "module"];
+    let gone: Vec<&&str> = described.iter().filter(|name| !always.contains(*name) && !used.contains(**name)).collect();
+    assert!(gone.is_empty(), "no line has {gone:?}");
+}

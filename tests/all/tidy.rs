@@ -27,7 +27,8 @@ const IMPURE: &[(&str, &str)] = &[
     ("println!", "no I/O in the core"),
 ];
 
-const PURE: [&str; 5] = ["src/flow.rs", "src/message", "src/transaction", "src/proxy", "src/upstream"];
+const PURE: [&str; 6] =
+    ["src/flow.rs", "src/summaries.rs", "src/message", "src/transaction", "src/proxy", "src/upstream"];
 
 /// Lines of code in one file, tests left out. Around 150 to 400 is the aim; beyond this it wants to be two files.
 const LONGEST: usize = 600;

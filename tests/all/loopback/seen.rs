@@ -198,8 +198,28 @@ async fn status_tells_the_set_the_counts_and_why_it_rolled_over() {
 }
 
 #[tokio::test]
-async fn log_secrets_never_show_below_trace() {
-    let setup = Setup::new().with(&["--log-level=debug", "--retry=false", "--exhausted=503"]);
+async fn log_of_a_start_is_short() {
+    let stage = Setup::new().start().await;
+    assert!(stage.holdline.lines().len() <= 10, "{}", stage.holdline.text());
+    // On the way out, too.
+    stage.holdline.signal("TERM").await;
+    stage.holdline.logged("stopped").await;
+    assert!(stage.holdline.lines().len() <= 12, "{}", stage.holdline.text());
+}
+
+#[tokio::test]
+async fn log_secrets_never_show_at_debug() {
+    secrets_do_not_show("debug").await;
+}
+
+#[tokio::test]
+async fn log_secrets_never_show_at_trace() {
+    secrets_do_not_show("trace").await;
+}
+
+async fn secrets_do_not_show(level: &str) {
+    let level_argument = format!("--log-level={level}");
+    let setup = Setup::new().with(&[&level_argument, "--retry=false", "--exhausted=503"]);
     let stage = setup.start().await;
     let phone = stage.phone("100");
     registered(phone.register().await);
@@ -212,10 +232,12 @@ async fn log_secrets_never_show_below_trace() {
     digests.extend(stage.servers[1].report().await.digests);
     assert!(digests.len() >= 4, "{digests:?}");
     let log = stage.holdline.text();
-    assert!(log.lines().any(|line| line.contains("\"DEBUG\"")), "{log}");
-    for secret in digests.iter().map(String::as_str).chain(["secret", "Authorization", "Digest "]) {
+    assert!(log.lines().any(|line| line.contains(&format!("\"{}\"", level.to_uppercase()))), "{log}");
+    for secret in digests.iter().map(String::as_str).chain(["secret", "response=", "nonce=", "username="]) {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
+    let packets = log.matches("Authorization: Digest (hidden)").count();
+    assert_eq!(packets > 0, level == "trace", "packets are shown at trace, without what is secret");
 }
 
 /// A phone in a network that `allow` does not name is met with silence; the operator is not.

@@ -76,6 +76,14 @@ impl Phone {
         self.finals.iter().map(|(code, _)| *code).collect()
     }
 
+    /// Forgets all answers but the last.
+    pub fn forget(&mut self) {
+        self.finals.drain(..self.finals.len().saturating_sub(1));
+        self.last_branches.drain(..self.last_branches.len().saturating_sub(1));
+        self.provisionals.clear();
+        self.received.clear();
+    }
+
     /// As a phone that keeps no nonce from one registration to the next.
     pub fn forget_nonce(&mut self) {
         self.authorization = None;

@@ -65,6 +65,13 @@ impl Server {
         }
     }
 
+    /// Forgets what was noted for assertions, and answers that no retransmission asks for any more.
+    pub fn forget(&mut self) {
+        self.received.clear();
+        self.answered.clear();
+        self.seen.clear();
+    }
+
     /// REGISTERs that arrived, retransmissions not counted.
     pub fn registers(&self) -> usize {
         let mut branches: Vec<String> = self

@@ -389,6 +389,13 @@ impl World {
         self.now = end;
     }
 
+    /// Forgets what was noted for assertions, so that days can pass.
+    pub fn forget(&mut self) {
+        self.ladder.clear();
+        self.phones.iter_mut().for_each(Phone::forget);
+        self.servers.values_mut().for_each(Server::forget);
+    }
+
     /// Lets time pass.
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(self.now + time);
