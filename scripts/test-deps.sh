@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real peers that `make test` exercises Holdline against, from the distribution's own packages.
+# Installs the real peers and tools that `make test` exercises Holdline with, from the distribution's own packages.
 #
 # Debian starts services when they are installed, and Kamailio would take port 5060. So a policy-rc.d that refuses every
 # start stands in place while apt works, and what stood there before comes back afterwards, also when apt fails. A service
@@ -25,6 +25,7 @@ packages=(
     conmon
     catatonit
     netavark
+    groff-base              # renders the manual pages
 )
 # What would start: package:unit.
 services=(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 
 use crate::config::keys::{KEYS, Key};
 use crate::config::{Config, ConfigError, Layers, Origin};
@@ -47,6 +47,7 @@ impl Args for RunArgs {
             .env(FILE_VARIABLE)
             .hide_env_values(true)
             .value_name("FILE")
+            .value_hint(ValueHint::FilePath)
             .help("TOML file with the settings below, named with _ for -; flags and variables win over it");
         let check = Arg::new(CHECK)
             .long(CHECK)
@@ -64,13 +65,18 @@ impl Args for RunArgs {
 pub(super) fn arg(key: &'static Key) -> Arg {
     let help = match key.default {
         "" => key.help.to_owned(),
-        default => format!("{} [default: {default}]", key.help),
+        default => format!("{} [default: {}]", key.help, default.replace(',', ", ")),
     };
     Arg::new(key.name)
         .long(key.flag)
         .env(key.variable)
         .hide_env_values(true)
         .value_name(key.value)
+        .value_hint(match key.value {
+            "FILE" | "SOCKET-PATH" => ValueHint::FilePath,
+            "DIR" => ValueHint::DirPath,
+            _ => ValueHint::Other,
+        })
         .action(if key.many { ArgAction::Append } else { ArgAction::Set })
         .help(help)
 }

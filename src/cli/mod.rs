@@ -10,6 +10,7 @@ mod reach;
 mod reload;
 mod roll;
 mod run;
+mod shells;
 mod srv;
 mod status;
 mod terminal;
@@ -52,6 +53,10 @@ pub enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Show a whole failover on loopback: phones, two registrars, DNS, with nothing to install.
     Demo(demo::DemoArgs),
+    /// Print a completion script for a shell: holdline completions bash > /etc/bash_completion.d/holdline
+    Completions(shells::CompletionArgs),
+    /// Print a manual page (roff): holdline man | man -l -
+    Man(shells::ManArgs),
 }
 
 /// Parses `arguments` (the program's name first) and does what they say. The code is 0 but for `srv`, whose code is its
@@ -66,6 +71,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, F
         Command::Roll(args) => roll::roll(&args),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Completions(args) => shells::completions(&args),
+        Command::Man(args) => shells::man(&args),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! Configuration: flags, then `HOLDLINE_*`, then the TOML file, then defaults.
 //!
-//! [`keys`] lists every setting once. [`Layers`] collects what was written, as text that remembers where it came from;
+//! [`keys`] lists every setting once; [`mod@reference`] makes the pages about them. [`Layers`] collects what was written, as text that remembers where it came from;
 //! [`Config::build`] parses it, once, into the settings of the modules: types that cannot be invalid. What is wrong is
 //! one [`ConfigError`]: one line with the key, the value, where it came from and what would be right.
 
@@ -10,6 +10,7 @@ pub mod keys;
 mod layers;
 mod listen;
 mod probe;
+pub mod reference;
 mod value;
 
 use std::net::SocketAddr;
