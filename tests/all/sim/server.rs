@@ -85,13 +85,6 @@ impl Server {
         branches.len()
     }
 
-    /// Forgets what it got and said.
-    pub fn forget(&mut self) {
-        self.received.clear();
-        self.answered.clear();
-        self.seen.clear();
-    }
-
     /// The last request that arrived.
     pub fn last(&self) -> &Bytes {
         &self.received.last().expect("something arrived").1
