@@ -69,6 +69,7 @@ const ABOUT: &[About] = &[
     about("attempt_timeout", "4s", "On UDP 4 s are sends at 0, 0.5, 1.5 and 3.5 s. From 100 ms to 32 s, and not longer than `retry_deadline`."),
     about("retry_deadline", "15s", "From 100 ms to 32 s. Room for three attempts, and below what the phones wait: see [phones.md](phones.md)."),
     about("connect_timeout", "3s", "From 100 ms to 32 s; the TLS handshake included. `attempt_timeout` ends a connect, too."),
+    about("upstream_keepalive", "25s", "From 5 s to 1 h. A double CRLF on every open way to a target (RFC 5626 section 4.4.1): what lies between forgets a silent one."),
     about("exhausted", "silent", "`silent` makes a phone try again on its short timer, where an error code would send many to their long one."),
     about("invite_alternate", "true", "An INVITE that meets a transport error, or 4 s without any answer. Neither the active target nor the count changes."),
     about("nameserver", "192.0.2.53", "Port 53 without a port."),
