@@ -72,10 +72,7 @@ mod tests {
         let (a, b) = ("a", "b");
         let at = |seconds| begin + Duration::from_secs(seconds);
         assert_eq!(summaries.due(a, at(0)), Some(0));
-        assert_eq!(
-            (summaries.due(a, at(1)), summaries.due(b, at(1)), summaries.due(a, at(9))),
-            (None, Some(0), None)
-        );
+        assert_eq!((summaries.due(a, at(1)), summaries.due(b, at(1)), summaries.due(a, at(9))), (None, Some(0), None));
         assert_eq!(summaries.due(a, at(10)), Some(2));
         assert_eq!((summaries.due(a, at(19)), summaries.due(a, at(60))), (None, Some(1)));
         for n in 0..1000 {
