@@ -16,5 +16,7 @@ for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.cr
 done
 # Only where something has changed, so that a build of the image can tell.
 place() { cmp -s "$1" "target/image/$2" || install -m "$3" "$1" "target/image/$2"; }
-place "target/static/$target/release/holdline" holdline 755
+# Without symbols: a panic names its file and line all the same.
+strip -o target/static/holdline "target/static/$target/release/holdline"
+place target/static/holdline holdline 755
 place "$bundle" ca-certificates.crt 644

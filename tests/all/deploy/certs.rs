@@ -41,7 +41,8 @@ async fn the_scripts_certificates_serve_phones() {
         let stage = stage(folder.path()).await;
         let root = CertificateDer::from_pem_file(folder.path().join("ca.crt")).unwrap();
         for (user, name) in [("200", "phones.example.com"), ("201", "127.0.0.1")] {
-            let (client, name) = (tls::client(&[root.clone()]).unwrap(), ServerName::try_from(name).unwrap());
+            let (client, name) =
+                (tls::client(std::slice::from_ref(&root)).unwrap(), ServerName::try_from(name).unwrap());
             let phone = stage.phone_like(user, |options| {
                 phone::Options { tls: Some((client, name)), ..options }.over(Transport::Tls)
             });

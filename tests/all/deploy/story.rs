@@ -29,13 +29,14 @@ struct Prometheus {
 
 impl Prometheus {
     /// Scrapes and evaluates every second, with the shipped rules, in which only `for` is shortened.
-    async fn start(holdline: SocketAddr) -> Prometheus {
+    fn start(holdline: SocketAddr) -> Prometheus {
         let folder = tempfile::tempdir().unwrap();
         let rules: Vec<String> = read("deploy/prometheus/rules.yml")
             .lines()
-            .map(|line| match line.trim_start().starts_with("for: ") {
-                true => format!("{}for: 3s", &line[..line.len() - line.trim_start().len()]),
-                false => line.to_owned(),
+            .map(|line| {
+                let rule = line.trim_start();
+                let indent = &line[..line.len() - rule.len()];
+                if rule.starts_with("for: ") { format!("{indent}for: 3s") } else { line.to_owned() }
             })
             .collect();
         std::fs::write(folder.path().join("rules.yml"), rules.join("\n")).unwrap();
@@ -80,12 +81,11 @@ impl Prometheus {
         loop {
             let ended = self.process.ended();
             assert!(ended.is_none(), "Prometheus ended with {ended:?}: {}", self.process.output());
-            match self.query(expression).await {
+            let last = match self.query(expression).await {
                 Ok(series) if !series.is_empty() => return series,
-                last => {
-                    assert!(Instant::now() < end, "never: {expression}; at last {last:?}, {:?}", self.alerts().await)
-                }
-            }
+                last => last,
+            };
+            assert!(Instant::now() < end, "never: {expression}; at last {last:?}, {:?}", self.alerts().await);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -209,7 +209,7 @@ async fn prometheus_tells_the_rollover_and_its_alerts_come_and_go() {
     let first = Kamailio::start(&authority, 3600).await;
     let second = Kamailio::start(&authority, 3600).await;
     let mut holdline = Holdline::start(&[&first, &second], Transport::Udp, &authority, &[]).await;
-    let mut prometheus = Prometheus::start(holdline.admin).await;
+    let mut prometheus = Prometheus::start(holdline.admin);
     prometheus.until("up{job=\"holdline\"} == 1").await;
 
     let plan = |transport, phones| Plan { phones, transport, expires: 1800, refreshes: 60, pause: 1000 };
