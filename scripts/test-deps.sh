@@ -5,10 +5,12 @@
 # start stands in place while apt works, and what stood there before comes back afterwards, also when apt fails. A service
 # that came with a package we installed is disabled, so that the next boot does not start it either.
 #
+# The status page is looked at with Chromium; the two npm packages that drive it are installed under target/browser.
+#
 # Run again, it finds everything there and changes nothing. The checkers of deploy/, which no distribution has, come from
 # scripts/deploy-tools.sh.
 set -euo pipefail
-"$(dirname "$0")/deploy-tools.sh"
+cd "$(dirname "$0")/.."
 
 packages=(
     sip-tester              # SIPp: scripted phones
@@ -26,6 +28,8 @@ packages=(
     catatonit
     netavark
     groff-base              # renders the manual pages
+    chromium                # looks at the status page
+    fonts-dejavu-core       # so that it has letters
 )
 # What would start: package:unit.
 services=(
@@ -37,12 +41,31 @@ services=(
     podman:podman-auto-update.timer
 )
 
+# What comes from npm and PyPI, pinned, and nowhere but under target/. The browser's lock file is copied last: a step that
+# broke off begins again.
+tools() {
+    scripts/deploy-tools.sh
+    local into=target/browser
+    cmp -s tests/browser/package-lock.json "$into/installed" && return
+    echo "test-deps: installing what drives the browser"
+    mkdir -p "$into"
+    cp tests/browser/package.json tests/browser/package-lock.json "$into/"
+    (cd "$into" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    cp "$into/package-lock.json" "$into/installed"
+}
+
+# Node.js may have come from elsewhere than the distribution.
+for program in nodejs:node npm:npm; do
+    command -v "${program#*:}" >/dev/null || packages+=("${program%:*}")
+done
+
 missing=()
 for package in "${packages[@]}"; do
     state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$state" = installed ] || missing+=("$package")
 done
 if [ ${#missing[@]} -eq 0 ]; then
+    tools
     echo "test-deps: every peer is installed"
     exit 0
 fi
@@ -99,4 +122,5 @@ for service in "${services[@]}"; do
         *) "${as_root[@]}" systemctl disable --quiet "${service#*:}" 2>/dev/null || true ;;
     esac
 done
+tools
 echo "test-deps: done"

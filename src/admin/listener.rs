@@ -4,19 +4,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Connections at once; more wait in the listen queue.
 const CONNECTIONS: usize = 64;
 
-/// From accepting a connection to its end: one request, one answer.
+/// From accepting a connection to its end: one request, one answer. For one that stays: from one write to the next.
 const LIFETIME: Duration = Duration::from_secs(10);
+
+/// What the kernel takes for a peer that does not read, in bytes.
+const UNREAD: usize = 64 << 10;
 
 pub(super) struct Bounded {
     listener: TcpListener,
@@ -38,7 +44,10 @@ impl axum::serve::Listener for Bounded {
             let permit = Arc::clone(&self.free).acquire_owned().await;
             match (permit, self.listener.accept().await) {
                 (Ok(permit), Ok((stream, addr))) => {
-                    return (Guarded { stream, deadline: Box::pin(sleep(LIFETIME)), _permit: permit }, addr);
+                    // A kernel that does not want to has a bound of its own.
+                    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(UNREAD);
+                    let deadline = Box::pin(sleep(LIFETIME));
+                    return (Guarded { stream, deadline, stay: Stay::default(), _permit: permit }, addr);
                 }
                 // Out of file descriptors, most likely: some will be free in a while.
                 (_, Err(error)) => {
@@ -55,10 +64,28 @@ impl axum::serve::Listener for Bounded {
     }
 }
 
+/// Lets an answer take longer than a connection's time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stay(Arc<AtomicBool>);
+
+impl Stay {
+    /// From now on the connection stays for as long as its peer reads what is written.
+    pub(super) fn while_read(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Stay {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        stream.io().stay.clone()
+    }
+}
+
 /// A connection that ends when its time is over, whatever its peer does.
 pub(super) struct Guarded {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
+    stay: Stay,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -81,7 +108,11 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Poll::Ready(Ok(ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?))
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        if self.stay.0.load(Ordering::Relaxed) {
+            self.deadline.as_mut().reset(Instant::now() + LIFETIME);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

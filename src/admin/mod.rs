@@ -3,6 +3,8 @@
 //!
 //! | route | answer |
 //! |---|---|
+//! | `/` | the status page, which watches `/events` |
+//! | `/events` | server-sent events: what the page shows, whenever it changes (`docs/status.md`) |
 //! | `/metrics` | Prometheus' text format (`docs/metrics.md`) |
 //! | `/livez` | 200 while the driver's loop turns; its listeners are bound before this one answers |
 //! | `/readyz` | 200 once there are targets (an answer, the last good set, or the outbound proxy) and until a drain begins |
@@ -13,6 +15,8 @@
 //! deadline.
 
 mod listener;
+mod live;
+mod page;
 mod routes;
 mod watch;
 
@@ -27,6 +31,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::driver::{Pulse, Request};
 use crate::metrics::{Metrics, REVISION};
+use live::Feed;
 use watch::Watch;
 
 /// How long the driver may take to answer a question before the page goes on without it.
@@ -77,9 +82,12 @@ impl Admin {
             Ok(listener) => listener::Bounded::new(listener),
             Err(error) => return tracing::error!(%error, "the admin listener cannot be served"),
         };
-        let pages = Pages { shared, watch: Arc::new(Watch::new(Instant::now())), started: Instant::now() };
+        let (watch, feed) = (Arc::new(Watch::new(Instant::now())), Arc::new(Feed::new()));
+        let pages = Pages { shared, watch, feed, started: Instant::now() };
         tokio::spawn(pages.watch.clone().observe(pages.shared.pulse.clone()));
-        if let Err(error) = axum::serve(listener, routes::router(pages)).await {
+        tokio::spawn(Feed::publish(pages.clone()));
+        let router = routes::router(pages).into_make_service_with_connect_info::<listener::Stay>();
+        if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin listener ended");
         }
     }
@@ -99,6 +107,7 @@ pub(crate) fn about(started: Instant) -> serde_json::Value {
 struct Pages {
     shared: Shared,
     watch: Arc<Watch>,
+    feed: Arc<Feed>,
     started: Instant,
 }
 

@@ -21,6 +21,8 @@ const JSON: &str = "application/json";
 
 pub(super) fn router(pages: Pages) -> Router {
     Router::new()
+        .route("/", get(super::page::page))
+        .route("/events", get(super::live::events))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -78,7 +80,7 @@ async fn status(State(pages): State<Pages>) -> impl IntoResponse {
 }
 
 async fn elsewhere(uri: Uri) -> impl IntoResponse {
-    let hint = format!("nothing at {}; there is /metrics, /livez, /readyz and /status\n", uri.path());
+    let hint = format!("nothing at {}; there is /, /events, /metrics, /livez, /readyz and /status\n", uri.path());
     page(StatusCode::NOT_FOUND, TEXT, hint)
 }
 

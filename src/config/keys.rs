@@ -117,7 +117,7 @@ pub const KEYS: &[Key] = &[
     live(key("drain_timeout", "drain-timeout", "HOLDLINE_DRAIN_TIMEOUT", "DURATION", "25s",
         "After SIGTERM, leave at the latest after this long")),
     key("admin", "admin", "HOLDLINE_ADMIN", "ADDR:PORT", "0.0.0.0:9460",
-        "Where /metrics, /livez, /readyz and /status are served"),
+        "Where the status page, /metrics, /livez, /readyz and /status are served"),
     key("log_format", "log-format", "HOLDLINE_LOG_FORMAT", "text|json", "text",
         "Form of the log on standard error"),
     live(key("log_level", "log-level", "HOLDLINE_LOG_LEVEL", "error|warn|info|debug|trace", "info",

@@ -1,13 +1,15 @@
 //! The binary over real sockets: Holdline and the registrars in processes of their own, on loopback.
 //!
 //! The names say what is shown: `selection`, `failover`, `transparency`, `dns`, `restart`, `drain`, `tls`, `seen`, `reload`,
-//! `operator`, `phones`. Nothing here sleeps to wait for something: it waits for a log line, a probe, a metric or an agent's record, each
-//! with a bound.
+//! `operator`, `page`, `phones`. Nothing here sleeps to wait for something: it waits for a log line, a probe, a metric or an
+//! agent's record, each with a bound.
 
 mod dns;
 mod drain;
 mod failover;
+mod mocked;
 mod operator;
+mod page;
 mod phones;
 pub(crate) mod process;
 mod reload;

@@ -17,7 +17,7 @@ pub(crate) mod sipp;
 pub(crate) mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,9 +31,11 @@ pub const BOUND: Duration = Duration::from_secs(60);
 /// fails if `CI` is set.
 pub fn installed(test: &str, programs: &[&str]) -> bool {
     let missing: Vec<&str> = programs.iter().copied().filter(|program| !on_path(program)).collect();
-    if missing.is_empty() {
-        return true;
-    }
+    missing.is_empty() || not_run(test, &missing)
+}
+
+/// Says that a test does not run for want of these; false.
+pub fn not_run(test: &str, missing: &[&str]) -> bool {
     let line = format!("NOT RUN: {test} (needs {})", missing.join(", "));
     assert!(std::env::var_os("CI").is_none(), "{line}: make test-deps installs it");
     // Past the test framework, which keeps what a passing test prints.
@@ -42,9 +44,14 @@ pub fn installed(test: &str, programs: &[&str]) -> bool {
 }
 
 fn on_path(program: &str) -> bool {
+    found(program).is_some()
+}
+
+/// Where a program is.
+pub fn found(program: &str) -> Option<PathBuf> {
     // Kamailio lives in /usr/sbin, which not every user has on the path.
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    path.split(':').any(|folder| Path::new(folder).join(program).is_file())
+    path.split(':').map(|folder| Path::new(folder).join(program)).find(|file| file.is_file())
 }
 
 /// Waits until `condition` gives something, at most [`BOUND`].

@@ -433,7 +433,11 @@ fn srv_data(srv: &Srv) -> RData {
 }
 
 fn dns_name(text: &str) -> Name {
-    let mut name = Name::from_ascii(text).unwrap_or_else(|e| panic!("{text:?} in the zone data is no DNS name: {e}"));
+    // DNS carries any byte in a label; what is no host name is given as it is.
+    let raw = || Name::from_labels(text.trim_end_matches('.').split('.').map(str::as_bytes));
+    let mut name = Name::from_ascii(text)
+        .or_else(|_| raw())
+        .unwrap_or_else(|e| panic!("{text:?} in the zone data is no DNS name: {e}"));
     name.set_fqdn(true);
     name
 }

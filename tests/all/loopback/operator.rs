@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use holdline::agents::dns::{self, Srv};
+use holdline::agents::dns;
 use holdline::agents::phone::{self, Outcome};
-use holdline::agents::registrar::{self, Behaviour, Reaction, Registrar};
-use holdline::agents::sip;
 use holdline::flow::Transport;
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::PATIENCE;
+use super::mocked::{Mocked, mocked};
 use super::process::{Holdline, command};
 use super::stage::{Setup, Stage, registered, trusting};
 
@@ -324,36 +323,11 @@ async fn operator_socket_that_cannot_be_made() {
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
 }
 
-/// A registrar that answers so, and a Holdline in front of it.
-async fn mocked(reason: &'static str) -> (Registrar, dns::Server, Holdline, tempfile::TempDir) {
-    let registrar = Registrar::start(registrar::Options::named("a")).unwrap();
-    let answer = move |message: &sip::Message| {
-        let via = message.list("Via").first().map(|via| (*via).to_owned()).unwrap_or_default();
-        let written = sip::response(message, &via, "tag", 403, &[], b"");
-        let text = String::from_utf8_lossy(&written).replacen("403 Forbidden", &format!("403 {reason}"), 1);
-        Reaction::Send(text.into_bytes().into())
-    };
-    registrar.behave(Behaviour::Custom(std::sync::Arc::new(answer))).await.unwrap();
-    let dns = dns::Server::start().await.unwrap();
-    dns.set_loopback("a.pbx.example", 3600);
-    let port = registrar.addr(Transport::Udp).port();
-    dns.set_srv("_sip._udp.pbx.example", 3600, &[Srv::new(10, 0, port, "a.pbx.example")]);
-    let folder = tempfile::tempdir().unwrap();
-    let holdline = Holdline::start(&[
-        "--srv=_sip._udp.pbx.example".to_owned(),
-        format!("--nameserver={}", dns.addr()),
-        format!("--state-dir={}", folder.path().display()),
-    ])
-    .await;
-    holdline.until_page("/readyz", 200).await;
-    (registrar, dns, holdline, folder)
-}
-
 /// C1 controls in UTF-8 and a turned direction of writing pass as SIP; what a terminal makes of them is another matter.
 #[tokio::test]
 async fn operator_gets_nothing_raw_that_a_stranger_wrote() {
     let hostile = "\u{9b}31mred\u{202e}der";
-    let (_registrar, _dns, holdline, folder) = mocked("No\u{9b}2J\u{202e}way").await;
+    let Mocked { holdline, folder, .. } = &mocked(&[], 403, "No\u{9b}2J\u{202e}way", &[]).await;
     let proxy = holdline.socket("phone", Transport::Udp);
     let options =
         phone::Options { user_agent: format!("Yea\u{1b}]0;link {hostile}"), ..phone::Options::new(hostile, proxy) };
