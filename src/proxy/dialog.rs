@@ -17,7 +17,7 @@ use super::core::Core;
 use super::identity::{BindingId, IdParts, RouteMark};
 use super::reach;
 use crate::flow::{Flow, Hop, Side, Transport};
-use crate::message::{Edit, Message, Method, Name, NameAddr, Uri};
+use crate::message::{Edit, Message, Method, Name, NameAddr, Span, Uri};
 use crate::upstream::Target;
 
 /// A handset that never registered here but begins a dialog is remembered for so long, longer with each of its requests; and
@@ -116,14 +116,18 @@ impl Core {
     ) -> Option<BindingId> {
         let buf = request.bytes();
         let aor = contact::aor_of(buf, request.from()?.uri)?;
+        let contact = request.list(Name::Contact).next().and_then(|element| NameAddr::parse(buf, element.span))?;
         let here = self.bindings.of_aor(&aor).find(|binding| match (binding.reach, arrival.flow) {
             (Reach::Conn(a), Flow::Conn(b)) => a == b,
-            _ => binding.source.ip() == arrival.source.ip(),
+            // One address may be several handsets that share an AOR: behind one NAT, or on one desk.
+            _ => {
+                binding.source == arrival.source
+                    || (binding.source.ip() == arrival.source.ip() && same_place(&binding.contact, contact.uri.of(buf)))
+            }
         });
         if let Some(binding) = here {
             return Some(binding.id);
         }
-        let contact = request.list(Name::Contact).next().and_then(|element| NameAddr::parse(buf, element.span))?;
         let parts = IdParts {
             aor: aor.as_bytes(),
             contact: (contact.uri.of(buf), b""),
@@ -234,6 +238,18 @@ impl Core {
         }
         popped
     }
+}
+
+/// Two Contact URIs of one handset, which may differ in parameters.
+fn same_place(one: &[u8], other: &[u8]) -> bool {
+    let place = |uri: &[u8]| {
+        let uri = Uri::parse(uri, Span { start: 0, end: uri.len() as u32 })?;
+        Some((uri.user, uri.host, uri.port))
+    };
+    let (Some(a), Some(b)) = (place(one), place(other)) else { return one == other };
+    a.0.map(|user| user.of(one)) == b.0.map(|user| user.of(other))
+        && a.1.of(one).eq_ignore_ascii_case(b.1.of(other))
+        && a.2 == b.2
 }
 
 /// UDP is what a URI without the parameter means.

@@ -11,7 +11,7 @@ use super::stun::{self, Stun};
 use crate::flow::{ConnId, Flow, NetCommand, Side, Transport};
 use crate::message::{Message, Method, Packet, Shown, framing_status};
 use crate::metrics::{Direction, Origin};
-use crate::transaction::Inbound;
+use crate::transaction::{Inbound, Received};
 
 impl Core {
     /// A datagram, or a message framed from a stream.
@@ -83,8 +83,9 @@ impl Core {
                 .transactions
                 .receive_response_if(&message, now, |sent| sent == flow || same_peer(sent) || come_back(sent))
             {
-                Some(answer) => self.answered(answer.client, message, now),
-                None => {
+                Received::New(answer) => self.answered(answer.client, message, now),
+                Received::Absorbed => {}
+                Received::Stray => {
                     tracing::debug!(
                         call_id = %message.call_id_shown(),
                         %remote,

@@ -9,7 +9,7 @@ use super::fingerprint::Fingerprint;
 use super::invite_client::{Event as InviteEvent, InviteClient};
 use super::non_invite_client::{Event as NonInviteEvent, NonInviteClient};
 use super::table::Id;
-use super::{Answer, ClientId, Full, Owner, Transactions, TxAction, hop_by_hop, key};
+use super::{Answer, ClientId, Full, Owner, Received, Transactions, TxAction, hop_by_hop, key};
 use crate::flow::Flow;
 use crate::message::{Message, Method};
 
@@ -112,22 +112,24 @@ impl Transactions {
     /// A response counts only if it comes from where the request went: on the same connection, or for datagrams on the
     /// same socket from the same address. The port may differ: old phones answer from another one than they listen on.
     pub fn receive_response(&mut self, msg: &Message, flow: Flow, now: Instant) -> Option<Answer> {
-        self.receive_response_if(msg, now, |sent| same_peer(sent, flow))
+        match self.receive_response_if(msg, now, |sent| same_peer(sent, flow)) {
+            Received::New(answer) => Some(answer),
+            Received::Absorbed | Received::Stray => None,
+        }
     }
 
     /// As [`Transactions::receive_response`], for a caller who knows the peers of connections: `accept` says whether a
     /// request sent on the given flow may be answered from where this response came.
-    pub fn receive_response_if(
-        &mut self,
-        msg: &Message,
-        now: Instant,
-        accept: impl FnOnce(Flow) -> bool,
-    ) -> Option<Answer> {
-        let id = self.clients.find(key::of_response(self.seed, msg)?)?;
-        if !accept(self.clients.get(id)?.flow) {
-            return None;
+    pub fn receive_response_if(&mut self, msg: &Message, now: Instant, accept: impl FnOnce(Flow) -> bool) -> Received {
+        let id = key::of_response(self.seed, msg).and_then(|key| self.clients.find(key));
+        let Some(id) = id.filter(|id| self.clients.get(*id).is_some_and(|client| accept(client.flow))) else {
+            return Received::Stray;
+        };
+        if self.step_client(id, Event::Response(msg), now) {
+            Received::New(Answer { client: ClientId(id), status: msg.status() })
+        } else {
+            Received::Absorbed
         }
-        self.step_client(id, Event::Response(msg), now).then(|| Answer { client: ClientId(id), status: msg.status() })
     }
 
     /// No more retransmissions (Timers A and E off). It stays open for answers until Timer B or F.

@@ -83,6 +83,17 @@ pub struct Answer {
     pub status: u16,
 }
 
+/// What a received response turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// The caller has to deal with it.
+    New(Answer),
+    /// A retransmission, or the answer to a CANCEL of our own: its transaction took it.
+    Absorbed,
+    /// It matches no transaction, or comes from where its request did not go.
+    Stray,
+}
+
 /// The table is full of live transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;

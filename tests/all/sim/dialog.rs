@@ -1,5 +1,6 @@
 //! Calls and subscriptions in virtual time: Record-Route, the dialog's target, and what a rollover does to them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -162,6 +163,32 @@ fn our_record_routes_are_on_top_of_one_that_stands_above_the_vias() {
     let routes = record_routes(&arrived);
     assert_eq!((routes.len(), routes[0].as_str()), (3, "<sip:10.0.0.1:5060;lr>"), "{routes:?}");
     assert_eq!(routes[2], "<sip:198.51.100.10;lr>");
+}
+
+/// Two handsets with one AOR behind one address: what belongs to the dialog of one must not ring at the other.
+#[test]
+fn a_dialog_belongs_to_the_handset_that_began_it_among_several_at_one_address() {
+    let (mut world, registered) = registered(Setup::default());
+    let other = world.phone(Transport::Udp);
+    world.phones[other].addr = SocketAddr::new(world.phones[registered].addr.ip(), 5070);
+    let invite = request(&world, other, "INVITE", 1, "", &[]);
+    world.server("a").manner = Manner::Silent;
+    world.phone_sends(other, invite);
+    world.run_for(SECOND / 10);
+    let up = world.server("a").last().clone();
+    let contact = header(&up, "Contact").expect("a Contact");
+    let route = lines("Route", &record_routes(&up));
+    let bye = format!(
+        "BYE {} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.10:5060;branch=z9hG4bKbye\r\nMax-Forwards: 70\r\n{route}\
+         From: <sip:201@pbx.example.com>;tag=sa\r\nTo: <sip:200@pbx.example.com>;tag=x\r\nCall-ID: a-call\r\nCSeq: 9 BYE\r\n\
+         Content-Length: 0\r\n\r\n",
+        contact.trim_matches(['<', '>'])
+    );
+    world.server_sends("a", bye.into());
+    world.run_for(SECOND / 10);
+    let arrived = world.phones[other].received.last().map(|bytes| what(bytes));
+    assert_eq!(arrived.as_deref(), Some("BYE"), "{}", world.ladder.join("\n"));
+    assert!(world.phones[registered].received.is_empty());
 }
 
 #[test]
