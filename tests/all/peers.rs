@@ -7,9 +7,11 @@
 
 pub(crate) mod baresip;
 mod calls;
+mod capture;
 mod direct;
 pub(crate) mod holdline;
 pub(crate) mod kamailio;
+mod load;
 mod matrix;
 pub(crate) mod process;
 mod rollover;

@@ -14,17 +14,19 @@ const TALK: u64 = 25;
 
 /// How many calls a handset has had, to tell events of this one from those before.
 #[derive(Clone, Copy)]
-struct Nth(usize);
+pub struct Nth(pub usize);
 
 /// Who ends a call.
 #[derive(Clone, Copy)]
-enum Ends {
+pub enum Ends {
+    /// Who called.
     Caller,
+    /// Who was called.
     Callee,
 }
 
 /// `caller` calls `callee`, which rings and answers.
-async fn set_up(caller: &mut Baresip, callee: &mut Baresip, user: &str, call: Nth) {
+pub async fn set_up(caller: &mut Baresip, callee: &mut Baresip, user: &str, call: Nth) {
     let rang = caller.count("CALL_RINGING");
     let came = callee.count("CALL_INCOMING");
     caller.dial(user).await;
@@ -36,7 +38,7 @@ async fn set_up(caller: &mut Baresip, callee: &mut Baresip, user: &str, call: Nt
 }
 
 /// Each hears the other: packets arrive, and they come from the other's own RTP port.
-async fn talk(one: &mut Baresip, other: &mut Baresip) {
+pub async fn talk(one: &mut Baresip, other: &mut Baresip) {
     let (before_one, before_other) = (one.media().await, other.media().await);
     for (listener, before, speaker) in
         [(&mut *one, &before_one, &before_other), (&mut *other, &before_other, &before_one)]
@@ -53,7 +55,7 @@ async fn talk(one: &mut Baresip, other: &mut Baresip) {
 }
 
 /// `holder` puts the call on hold, and takes it off again.
-async fn hold(holder: &mut Baresip, held: &mut Baresip) {
+pub async fn hold(holder: &mut Baresip, held: &mut Baresip) {
     holder.command("hold", "").await;
     held.media_until("is not put on hold", |media| media.direction == "recvonly").await;
     holder.command("resume", "").await;
@@ -63,7 +65,7 @@ async fn hold(holder: &mut Baresip, held: &mut Baresip) {
 }
 
 /// One hangs up; both know that the call is over, and by whom.
-async fn hang_up(caller: &mut Baresip, callee: &mut Baresip, ends: Ends, call: Nth) {
+pub async fn hang_up(caller: &mut Baresip, callee: &mut Baresip, ends: Ends, call: Nth) {
     let (by, of) = match ends {
         Ends::Caller => (caller, callee),
         Ends::Callee => (callee, caller),
@@ -73,7 +75,8 @@ async fn hang_up(caller: &mut Baresip, callee: &mut Baresip, ends: Ends, call: N
     assert_eq!(by.happened("CALL_CLOSED", call.0).await, "Connection reset by user");
 }
 
-async fn call(caller: &mut Baresip, callee: &mut Baresip, user: &str, ends: Ends, number: Nth) {
+/// A whole call, each holding the other once.
+pub async fn call(caller: &mut Baresip, callee: &mut Baresip, user: &str, ends: Ends, number: Nth) {
     set_up(caller, callee, user, number).await;
     talk(caller, callee).await;
     hold(caller, callee).await;
@@ -83,7 +86,8 @@ async fn call(caller: &mut Baresip, callee: &mut Baresip, user: &str, ends: Ends
     hang_up(caller, callee, ends, number).await;
 }
 
-async fn handset(user: &str, holdline: &Holdline, transport: Transport, authority: &Authority) -> Baresip {
+/// A registered handset of `user`.
+pub async fn handset(user: &str, holdline: &Holdline, transport: Transport, authority: &Authority) -> Baresip {
     let mut handset = Baresip::start_as(user, holdline.listener(transport), transport, Some(authority)).await;
     handset.is_registered().await;
     handset

@@ -30,13 +30,18 @@ pub struct Holdline {
 impl Holdline {
     /// Starts one for the SRV record that `pbxs` make up, in this order of priority, and waits until it is ready.
     pub async fn start(pbxs: &[&Kamailio], transport: Transport, authority: &Authority, options: &[&str]) -> Holdline {
+        let port = |pbx: &&Kamailio| if transport == Transport::Tls { pbx.sips.port() } else { pbx.sip.port() };
+        Self::before(&pbxs.iter().map(port).collect::<Vec<_>>(), transport, authority, options).await
+    }
+
+    /// The same for whatever listens at these ports of 127.0.0.1.
+    pub async fn before(ports: &[u16], transport: Transport, authority: &Authority, options: &[&str]) -> Holdline {
         let dns = Server::start().await.expect("a DNS server");
         let name = format!("_sip._{transport}.{DOMAIN}");
         let mut records = Vec::new();
-        for (index, pbx) in pbxs.iter().enumerate() {
+        for (index, &port) in ports.iter().enumerate() {
             let host = format!("pbx{index}.{DOMAIN}");
             dns.set_loopback(&host, 300);
-            let port = if transport == Transport::Tls { pbx.sips.port() } else { pbx.sip.port() };
             records.push(Srv::new(10 * (index as u16 + 1), 100, port, &host));
         }
         dns.set_srv(&name, 300, &records);

@@ -23,6 +23,8 @@ pub struct Process {
 pub enum Signal {
     /// No process can catch it.
     Kill,
+    /// Ends a program that keeps its house.
+    Interrupt,
     /// Alive and silent.
     Stop,
     /// On again.
@@ -88,6 +90,7 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let name = match signal {
             Signal::Kill => "-KILL",
+            Signal::Interrupt => "-INT",
             Signal::Stop => "-STOP",
             Signal::Continue => "-CONT",
             Signal::Terminate => "-TERM",

@@ -119,9 +119,15 @@ impl Sipp {
 
     /// A cumulative counter, from the last line of SIPp's statistics.
     fn count(&self, name: &str) -> Option<usize> {
-        let statistics = self.process.read("statistics");
-        let mut lines = statistics.lines();
-        let index = lines.next()?.split(';').position(|one| one == name)?;
-        lines.next_back()?.split(';').nth(index)?.parse().ok()
+        statistic(&self.process, name)
     }
+}
+
+/// A counter from the last line of a SIPp's statistics (`-trace_stat -stf statistics`).
+pub fn statistic(process: &Process, name: &str) -> Option<usize> {
+    let statistics = process.read("statistics");
+    // The last line may be half written.
+    let mut lines = statistics[..=statistics.rfind('\n')?].lines();
+    let index = lines.next()?.split(';').position(|one| one == name)?;
+    lines.next_back()?.split(';').nth(index)?.parse().ok()
 }
