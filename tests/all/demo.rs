@@ -27,7 +27,7 @@ fn the_story_holds() {
     for promise in ["registered at A", "registered at B", "nobody moved", "back at A", "no phone saw an error"] {
         assert!(told.contains(promise), "{promise:?} is missing:\n{told}");
     }
-    for place in ["/metrics", "/status", "srv = _sip._udp.pbx.demo.example"] {
+    for place in ["/metrics", "/   (open it", "srv = _sip._udp.pbx.demo.example"] {
         assert!(told.contains(place), "{place:?} is missing:\n{told}");
     }
     assert!(!told.contains("failures ="), "failures is as shipped:\n{told}");

@@ -78,7 +78,7 @@ impl Cast {
             say.tell(&format!("    {name} = {value}   (default: {default})"));
         }
         say.tell(&format!("metrics      http://{}/metrics", holdline.admin));
-        say.tell(&format!("status       http://{}/status", holdline.admin));
+        say.tell(&format!("status       http://{}/   (open it: it shows what follows as it happens)", holdline.admin));
 
         let phones = (0..args.phones).map(|number| Phone::start(options(number, &holdline))).collect::<Result<_, _>>();
         let phones = phones.context("a phone cannot be started")?;

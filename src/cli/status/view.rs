@@ -269,7 +269,8 @@ fn events(events: &[Event]) -> String {
                     visible(&reason.replace('_', " "))
                 );
                 if *failures > 0 {
-                    text += &format!(", {failures} counted from {handsets} phones");
+                    text +=
+                        &format!(", {failures} counted from {handsets} phone{}", if *handsets == 1 { "" } else { "s" });
                 }
                 text.push('\n');
                 for strike in strikes {

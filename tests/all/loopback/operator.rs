@@ -210,7 +210,7 @@ async fn operator_reads_the_status_over_either_way() {
     let said = run(&["status", "--control", &socket]).await;
     assert!(said.code == 0 && active(&said.out).contains(b.as_str()), "{said:?}");
     assert!(
-        said.out.contains(&format!("rolled over: {a} -> {b}, register failures, 3 counted from 1 phones")),
+        said.out.contains(&format!("rolled over: {a} -> {b}, register failures, 3 counted from 1 phone\n")),
         "{}",
         said.out
     );

@@ -2,6 +2,7 @@
 
 mod browser;
 
+use holdline::agents::dns::Mode;
 use holdline::agents::phone::{self, Outcome};
 use holdline::flow::Transport;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::mocked::{Mocked, mocked};
 use super::process::Holdline;
 use super::server::Cast;
-use super::stage::{Setup, cast, phone, registered};
+use super::stage::{Setup, Theatre, cast, phone, registered};
 use crate::transport::certificates::Authority;
 use browser::{Browser, there_is_a_browser};
 
@@ -22,7 +23,7 @@ fn origin(holdline: &Holdline) -> String {
 
 /// A browser that shows the page of a Holdline, live.
 async fn open(holdline: &Holdline) -> Browser {
-    let mut browser = Browser::start().await;
+    let mut browser = Browser::start();
     browser.open(&format!("{}/", origin(holdline))).await;
     browser.until("document.querySelector('#live').dataset.state === 'live'").await;
     browser
@@ -87,6 +88,46 @@ async fn page_shows_a_rollover_as_it_happens() {
     browser.stayed_at(&origin(&stage.holdline)).await;
 }
 
+#[tokio::test]
+async fn page_waits_for_dns_and_shows_it_come() {
+    if !there_is_a_browser("loopback::page::page_waits_for_dns_and_shows_it_come") {
+        return;
+    }
+    let setup = Setup { servers: cast(&["a"]), ..Setup::new() }.with(&ONE_BY_ONE);
+    let theatre = Theatre::open(&setup).await;
+    theatre.dns.set_mode(Mode::ServFail);
+    let holdline = Holdline::start(&theatre.arguments(&setup)).await;
+    let stage = theatre.with(holdline);
+    let mut browser = open(&stage.holdline).await;
+    browser.until(&says("#headline", "No targets yet")).await;
+    browser.until(&says("#since", "SERVFAIL")).await;
+    browser.until(&says("#dns", "no answer yet")).await;
+    let violations = browser.violations().await;
+    assert!(violations.is_empty(), "{violations:#?}");
+    browser.picture("no-dns").await;
+
+    stage.dns.set_mode(Mode::Answer);
+    browser.until(&says("#headline", "the first choice")).await;
+    browser.until(&says("#dns", "fresh")).await;
+    stage.servers[0].behave("answer 503").await;
+    assert_eq!(stage.phone("100").register().await, Outcome::Rejected(500));
+    browser.until(&says("#headline", "there is no other target")).await;
+    browser.stayed_at(&origin(&stage.holdline)).await;
+}
+
+#[tokio::test]
+async fn page_of_an_outbound_proxy() {
+    if !there_is_a_browser("loopback::page::page_of_an_outbound_proxy") {
+        return;
+    }
+    let holdline = Holdline::start(&["--outbound-proxy=127.0.0.1:9".to_owned()]).await;
+    let mut browser = open(&holdline).await;
+    browser.until(&says("#headline", "Phones are at 127.0.0.1:9")).await;
+    browser.until(&says("#dns", "none: an address")).await;
+    browser.until(&says("#numbers", "Nothing in the last hour")).await;
+    browser.stayed_at(&origin(&holdline)).await;
+}
+
 /// A Holdline that goes, and the page says so.
 #[tokio::test]
 async fn page_says_when_nothing_comes_any_more() {
@@ -125,8 +166,14 @@ async fn page_is_accessible_in_light_and_dark_and_on_a_phone() {
         }
     }
     browser.get("document.querySelector('details').open = true").await;
-    let violations = browser.violations().await;
-    assert!(violations.is_empty(), "the table: {violations:#?}");
+    for scheme in ["dark", "light"] {
+        browser.look(scheme, 380, 800).await;
+        let violations = browser.violations().await;
+        assert!(violations.is_empty(), "the table, {scheme}: {violations:#?}");
+        let wider = "document.querySelector('table').scrollWidth - document.querySelector('#numbers').clientWidth";
+        assert!(browser.get(wider).await.as_i64().unwrap() <= 0, "the table is wider than a phone");
+    }
+    browser.picture("table-light-380").await;
     assert_eq!(browser.get("document.querySelectorAll('tbody tr').length").await, 57);
 }
 

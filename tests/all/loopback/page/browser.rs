@@ -35,7 +35,7 @@ pub fn there_is_a_browser(test: &str) -> bool {
 }
 
 impl Browser {
-    pub async fn start() -> Browser {
+    pub fn start() -> Browser {
         let chromium = found("chromium").expect("chromium on the path");
         let mut child = Command::new("node")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/drive.mjs"))
