@@ -82,7 +82,7 @@ pub struct Progress {
     pub ended: AtomicUsize,
 }
 
-/// The places for [`MAX_PROBES`] probes, for [`Settings::places`].
+/// The places for as many probes as run at once, for [`Settings::places`].
 #[must_use]
 pub fn places() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_PROBES))
