@@ -58,6 +58,15 @@ impl Counts {
     }
 }
 
+/// How long the answers of the last hour took, in milliseconds from an attempt's start; null where nothing was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Latency {
+    /// On average.
+    pub mean_ms: Option<u64>,
+    /// The longest of them.
+    pub max_ms: Option<u64>,
+}
+
 /// The hour as columns of [`MINUTES`] entries, oldest first; the last entry is the running minute.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HistoryShown {
@@ -109,15 +118,21 @@ impl History {
 
     /// In the last hour.
     pub fn hour(&self, now: Instant) -> Counts {
-        let first = self.first(now);
-        let recent = || self.minutes.iter().filter(move |minute| minute.number >= first);
-        Counts::of(|outcome| recent().map(|minute| u64::from(minute.outcomes[outcome as usize])).sum())
+        Counts::of(|outcome| self.recent(now).map(|minute| u64::from(minute.outcomes[outcome as usize])).sum())
+    }
+
+    /// Of the last hour.
+    pub fn latency(&self, now: Instant) -> Latency {
+        let answered: u32 = self.recent(now).map(|minute| minute.answered).fold(0, u32::saturating_add);
+        let took: Duration = self.recent(now).map(|minute| minute.took).fold(Duration::ZERO, Duration::saturating_add);
+        let longest = self.recent(now).map(|minute| minute.longest).max().unwrap_or_default();
+        let ms = |duration: Duration| (answered > 0).then_some(duration.as_millis() as u64);
+        Latency { mean_ms: ms(took / answered.max(1)), max_ms: ms(longest) }
     }
 
     pub fn shown(&self, now: Instant) -> HistoryShown {
-        let first = self.first(now);
         let mut columns = vec![None; MINUTES];
-        for minute in self.minutes.iter().filter(|minute| minute.number >= first) {
+        for minute in self.recent(now) {
             // Before the first hour is over, the columns on the left stay empty.
             let place = MINUTES - 1 - (self.number(now) - minute.number) as usize;
             columns[place] = Some(minute);
@@ -144,8 +159,10 @@ impl History {
         now.saturating_duration_since(self.began).as_secs() / MINUTE.as_secs()
     }
 
-    fn first(&self, now: Instant) -> u64 {
-        (self.number(now) + 1).saturating_sub(MINUTES as u64)
+    /// The minutes of the last hour in which something happened.
+    fn recent(&self, now: Instant) -> impl Iterator<Item = &Minute> {
+        let first = (self.number(now) + 1).saturating_sub(MINUTES as u64);
+        self.minutes.iter().filter(move |minute| minute.number >= first)
     }
 }
 
@@ -178,6 +195,8 @@ mod tests {
         assert!((shown.running_seconds - 45.0).abs() < 0.001, "{}", shown.running_seconds);
         assert_eq!(history.totals(), Counts { success: 400, failed: 200, ..Counts::default() });
         assert_eq!(history.hour(now), Counts { success: 120, failed: 60, ..Counts::default() });
+        history.note(AttemptOutcome::Success, Some(Duration::from_millis(20 + 121 * 7)), now);
+        assert_eq!(history.latency(now), Latency { mean_ms: Some(27), max_ms: Some(867) }, "121 answers");
     }
 
     #[test]
@@ -193,6 +212,7 @@ mod tests {
         let shown = history.shown(start + MINUTE * 60);
         assert_eq!(shown.rejected.iter().sum::<u32>(), 0);
         assert_eq!(history.hour(start + MINUTE * 60), Counts::default());
+        assert_eq!(history.latency(start + MINUTE * 60), Latency { mean_ms: None, max_ms: None });
         assert_eq!(history.totals().rejected, 1);
     }
 }

@@ -28,7 +28,11 @@ impl Core {
             "flows": flows,
             "bindings": { "count": self.bindings.confirmed_len(), "orphaned": self.orphans(), "limit": self.bindings.limit() },
             "transactions": { "count": self.transactions.len(), "limit": self.settings.max_transactions },
-            "registrations": { "last_hour": self.history.hour(now), "since_start": self.history.totals() },
+            "registrations": {
+                "last_hour": self.history.hour(now),
+                "latency_last_hour": self.history.latency(now),
+                "since_start": self.history.totals(),
+            },
             "draining": self.draining,
         })
     }

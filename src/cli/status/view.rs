@@ -118,6 +118,13 @@ struct Bindings {
 #[derive(Debug, Deserialize)]
 struct Registrations {
     last_hour: Counts,
+    latency_last_hour: Latency,
+}
+
+#[derive(Debug, Deserialize)]
+struct Latency {
+    mean_ms: Option<u64>,
+    max_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,6 +165,9 @@ pub(super) fn rendered(status: &Status) -> String {
     lines.push(format!(
         "REGISTER     last hour: {success} success, {challenged} challenged, {rejected} rejected, {failed} failed"
     ));
+    if let Latency { mean_ms: Some(mean), max_ms: Some(longest) } = status.registrations.latency_last_hour {
+        lines.push(format!("             answered after {mean} ms on average, {longest} ms at the longest"));
+    }
     let mut text = lines.join("\n") + "\n\n" + &targets(upstream);
     for strike in &upstream.strikes {
         text += &format!("  counted: {}\n", told(strike));

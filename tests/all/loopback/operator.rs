@@ -196,9 +196,15 @@ async fn operator_reads_the_status_over_either_way() {
     let said = operated.look(&["status"]).await;
     assert_eq!(said.code, 0, "{said:?}");
     let [a, b] = [&stage.labels[0], &stage.labels[1]];
-    for part in
-        ["_sip._udp.pbx.example over udp", "[##.] 2 of 3", "standby", "1 registered", "2 failed", "response 503"]
-    {
+    for part in [
+        "_sip._udp.pbx.example over udp",
+        "[##.] 2 of 3",
+        "standby",
+        "1 registered",
+        "2 failed",
+        "ms on average",
+        "response 503",
+    ] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     let active = |out: &str| out.lines().find(|line| line.starts_with("->")).unwrap_or_default().to_owned();

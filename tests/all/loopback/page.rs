@@ -235,7 +235,10 @@ fn made(state: &str) -> Value {
         ],
         "bindings": { "count": 1048, "orphaned": if on_second { 212 } else { 0 }, "limit": 65_536 },
         "transactions": { "count": 12, "limit": 65_536 },
-        "registrations": { "last_hour": { "success": 9432, "challenged": 480, "rejected": 57, "failed": 61 } },
+        "registrations": {
+            "last_hour": { "success": 9432, "challenged": 480, "rejected": 57, "failed": 61 },
+            "latency_last_hour": { "mean_ms": 23, "max_ms": 310 },
+        },
         "history": history(),
         "draining": false,
     })
