@@ -129,6 +129,15 @@ impl<'m> Edit<'m> {
         self.splice(Span { start: at, end: at }, &[name.as_bytes(), b": ", value, b"\r\n"]);
     }
 
+    /// Says how long the body is where nothing does: on a stream the message would have no end (RFC 3261 §16.6 item 9, §20.14).
+    pub fn say_length(&mut self) {
+        if self.message.first(Name::ContentLength).is_none() {
+            let mut text = SmallVec::<[u8; 16]>::new();
+            let _ = write!(text, "{}", self.message.body().len());
+            self.add_last("Content-Length", &text);
+        }
+    }
+
     /// Replaces the value of a header line.
     pub fn set_header(&mut self, header: &Header, value: &[u8]) {
         self.replace(header.value, value);
@@ -335,6 +344,8 @@ mod tests {
         );
         assert_eq!(line("v: x\r\nA: b\r\n", |_, e| e.set_max_forwards(70)), "v: x\r\nMax-Forwards: 70\r\nA: b\r\n");
         assert_eq!(line("v: x\r\nA: b\r\n", |_, e| e.add_last("Path", b"<p>")), "v: x\r\nA: b\r\nPath: <p>\r\n");
+        assert_eq!(line("A: b\r\n", |_, e| e.say_length()), "A: b\r\nContent-Length: 4\r\n");
+        assert_eq!(line("l : 0\r\n", |_, e| e.say_length()), "l : 0\r\n");
         assert_eq!(line("A:\r\n", |m, e| e.set_header(&m.headers()[0], b"b")), "A:b\r\n");
         assert_eq!(
             edited("OPTIONS sip:h SIP/2.0\r\n\r\n", |_, e| e.set_request_uri(b"sip:other")),

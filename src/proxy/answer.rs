@@ -69,6 +69,9 @@ impl Core {
             let local = self.ends(context.arrival.flow).map(|(local, _)| local);
             self.names.map_aor_back(response, &mut edit, &context.request, local);
         }
+        if self.flow_transport(context.arrival.flow).is_reliable() {
+            edit.say_length();
+        }
         let bytes = edit.finish();
         self.respond(context, status, bytes, Origin::Relayed, now);
     }

@@ -198,7 +198,7 @@ impl Core {
         (edit.finish(), branch)
     }
 
-    /// Our Via on top, with a branch nobody used before.
+    /// Our Via on top, with a branch nobody used before; and what the flow's transport wants.
     fn push_via(&mut self, request: &Message, from: Side, edit: &mut Edit<'_>, flow: Flow) -> Branch {
         self.branches += 1;
         let hash = self.key.loop_hash(from, request.request_uri().of(request.bytes()));
@@ -209,6 +209,9 @@ impl Core {
         // Writing to memory cannot fail.
         let _ = write!(via, "SIP/2.0/{} {};branch={branch}{rport}", transport.via_token(), self.sent_by(flow));
         edit.push_via(&via);
+        if transport.is_reliable() {
+            edit.say_length();
+        }
         branch
     }
 

@@ -7,6 +7,7 @@ use holdline::flow::{NetEvent, SocketId, Transport};
 use holdline::proxy::contact::Mode;
 use holdline::proxy::{Event, Settings};
 
+use super::server::Manner;
 use super::world::{BOUND, LISTEN, Setup, World, header, headers, what};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -221,4 +222,51 @@ fn a_stranger_on_the_upstream_side_calls_nobody() {
     world.core.handle(Event::Net(NetEvent::Received { flow, bytes: invite.into() }), world.now);
     world.run_for(SECOND);
     assert_eq!(world.uas[phone_ua].count("INVITE"), 0);
+}
+
+/// On a datagram the end of the body is the end of the datagram; on a stream somebody has to say it (RFC 3261 §16.6 item 9).
+#[test]
+fn what_comes_by_datagram_without_content_length_gets_one_on_a_stream() {
+    let message = |body: &str| -> Bytes {
+        format!(
+            "MESSAGE sip:201@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.1:5060;branch=z9hG4bKm{}\r\n\
+             From: <sip:200@pbx.example.com>;tag=m\r\nTo: <sip:201@pbx.example.com>\r\nCall-ID: m{}\r\nCSeq: 1 MESSAGE\r\n\r\n{body}",
+            body.len(),
+            body.len()
+        )
+        .into()
+    };
+    for (transport, length) in [(Transport::Tcp, Some("0")), (Transport::Tls, Some("0")), (Transport::Udp, None)] {
+        let (mut world, phone) = registered(Setup { transport, ..Setup::default() });
+        world.server("a").manner = Manner::Silent;
+        world.phone_sends(phone, message(""));
+        world.run_for(SECOND / 10);
+        assert_eq!(header(world.server("a").last(), "Content-Length").as_deref(), length, "{transport}");
+        world.phone_sends(phone, message("hello"));
+        world.run_for(SECOND / 10);
+        let got = world.server("a").last();
+        assert_eq!(header(got, "Content-Length").as_deref(), length.map(|_| "5"), "{transport}");
+        assert!(got.ends_with(b"\r\n\r\nhello"), "{transport}: it comes last, and the body stays");
+    }
+
+    // The answer from a UDP upstream to a TCP phone.
+    let mut world = World::new(Setup::default());
+    let phone = world.phone(Transport::Tcp);
+    world.register(phone);
+    world.run_for(SECOND);
+    assert!(world.phones[phone].registered());
+    world.server("a").manner = Manner::Silent;
+    let request = String::from_utf8(message("hello").to_vec())
+        .expect("text")
+        .replace("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n");
+    world.phone_sends(phone, request.replace("SIP/2.0/UDP", "SIP/2.0/TCP").into());
+    world.run_for(SECOND / 10);
+    let up = world.server("a").last().clone();
+    let vias: String = headers(&up, "Via").iter().map(|via| format!("Via: {via}\r\n")).collect();
+    let rest =
+        ["From", "To", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", header(&up, name).expect("a header")));
+    world.server_sends("a", format!("SIP/2.0 200 OK\r\n{vias}{}\r\n", rest.concat()).into());
+    world.run_for(SECOND / 10);
+    let answer = world.phones[phone].answered.as_ref().expect("an answer");
+    assert_eq!((what(answer).as_str(), header(answer, "Content-Length").as_deref()), ("200", Some("0")));
 }

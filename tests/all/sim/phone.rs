@@ -41,6 +41,8 @@ pub struct Phone {
     pub granted: Option<u32>,
     /// Requests that reached it.
     pub received: Vec<Bytes>,
+    /// The newest response.
+    pub answered: Option<Bytes>,
     cseq: u32,
     authorization: Option<String>,
     current: Option<Transaction>,
@@ -63,6 +65,7 @@ impl Phone {
             surprises: Vec::new(),
             granted: None,
             received: Vec::new(),
+            answered: None,
             cseq: 0,
             authorization: None,
             current: None,
@@ -159,6 +162,7 @@ impl Phone {
             self.received.push(bytes.clone());
             return Some(self.ok(bytes));
         };
+        self.answered = Some(bytes.clone());
         let via = header(bytes, "Via").unwrap_or_default();
         let Some(current) = &self.current else {
             if !self.last_branches.iter().any(|branch| via.contains(branch.as_str())) {
