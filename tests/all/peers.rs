@@ -1,4 +1,4 @@
-//! Real peers on loopback: SIPp as phones, Kamailio as the PBX, baresip as a handset.
+//! Real peers on loopback: SIPp as phones, Kamailio as the PBX, baresip and linphonec as handsets.
 //!
 //! Each test says what it needs ([`installed`]) and does not run where that is missing; with `CI` set that is a failure.
 //! Every wait is for a condition and has a bound ([`until`]); every peer is ended by its own process ([`process`]), with its
@@ -11,6 +11,7 @@ mod capture;
 mod direct;
 pub(crate) mod holdline;
 pub(crate) mod kamailio;
+mod linphone;
 mod load;
 mod matrix;
 pub(crate) mod process;

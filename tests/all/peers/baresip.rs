@@ -203,7 +203,7 @@ fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// A minute's tone, as a WAV file of 16-bit samples, 8,000 a second.
-fn sound() -> Vec<u8> {
+pub fn sound() -> Vec<u8> {
     const RATE: u32 = 8_000;
     let samples: Vec<u8> =
         (0..RATE * 60).flat_map(|n| if n % 20 < 10 { 4_000_i16 } else { -4_000 }.to_le_bytes()).collect();

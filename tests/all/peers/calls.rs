@@ -94,7 +94,7 @@ pub async fn handset(user: &str, holdline: &Holdline, transport: Transport, auth
 }
 
 /// What went wrong that no handset noticed: nothing may.
-async fn check_quiet(holdline: &Holdline) {
+pub async fn check_quiet(holdline: &Holdline) {
     for labels in ["code_class=\"5xx\"", "code_class=\"6xx\""] {
         assert!(holdline.metric("holdline_responses_total", labels).await < 0.5, "{labels}");
     }
@@ -140,6 +140,26 @@ async fn udp_phones_call_over_a_tls_upstream() {
 #[tokio::test]
 async fn tls_phones_call_over_a_udp_upstream() {
     calls("peers::calls::tls_phones_call_over_a_udp_upstream", Transport::Tls, Transport::Udp).await;
+}
+
+#[tokio::test]
+async fn udp_phones_call_over_a_tcp_upstream() {
+    calls("peers::calls::udp_phones_call_over_a_tcp_upstream", Transport::Udp, Transport::Tcp).await;
+}
+
+#[tokio::test]
+async fn tcp_phones_call_over_a_udp_upstream() {
+    calls("peers::calls::tcp_phones_call_over_a_udp_upstream", Transport::Tcp, Transport::Udp).await;
+}
+
+#[tokio::test]
+async fn tcp_phones_call_over_a_tls_upstream() {
+    calls("peers::calls::tcp_phones_call_over_a_tls_upstream", Transport::Tcp, Transport::Tls).await;
+}
+
+#[tokio::test]
+async fn tls_phones_call_over_a_tcp_upstream() {
+    calls("peers::calls::tls_phones_call_over_a_tcp_upstream", Transport::Tls, Transport::Tcp).await;
 }
 
 /// Two calls are up when the PBX falls silent and every phone moves to the next one. The first PBX comes back, still

@@ -1,7 +1,7 @@
 //! A peer's process, and its children, which never outlive the test.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,8 +34,17 @@ pub enum Signal {
 }
 
 impl Process {
-    /// Starts `program` in `folder`. What it prints goes to `output` there.
+    /// Starts `program` in `folder`, which it believes to be its user's home. What it prints goes to `output` there.
     pub fn start(folder: TempDir, program: &str, arguments: &[String]) -> io::Result<Process> {
+        Self::spawn(folder, program, arguments, Stdio::null())
+    }
+
+    /// The same for a program that is told what to do line by line ([`Process::say`]).
+    pub fn start_listening(folder: TempDir, program: &str, arguments: &[String]) -> io::Result<Process> {
+        Self::spawn(folder, program, arguments, Stdio::piped())
+    }
+
+    fn spawn(folder: TempDir, program: &str, arguments: &[String], input: Stdio) -> io::Result<Process> {
         let output = File::create(folder.path().join("output"))?;
         // `timeout` makes sure of the end, also where this process is killed before it could.
         let child = Command::new("timeout")
@@ -44,12 +53,22 @@ impl Process {
             .current_dir(folder.path())
             .env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin")
             .env("TERM", "dumb")
-            .stdin(Stdio::null())
+            .env("HOME", folder.path())
+            .stdin(input)
             .stdout(output.try_clone()?)
             .stderr(output)
             .process_group(0)
             .spawn()?;
         Ok(Process { child, folder })
+    }
+
+    /// Gives it a line.
+    ///
+    /// # Panics
+    /// When it does not listen, or no longer.
+    pub fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("a program that listens");
+        input.write_all(format!("{line}\n").as_bytes()).expect("it takes the line");
     }
 
     /// Where its files are.
