@@ -1,25 +1,28 @@
-//! A load generator for REGISTER: phones on one side of a proxy, a registrar that answers everything on the other, and
-//! the proxy's processor time read from outside, so that any proxy can stand in the middle.
+//! A load generator for REGISTER and for calls: phones on one side of a proxy, a PBX that answers everything on the other,
+//! and the proxy's processor time read from outside, so that any proxy can stand in the middle.
 //!
 //! ```text
 //! load register --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 10 --outstanding 64
 //! load register --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 10 --rate 2000
 //! load register --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 600 --rate 166 --phones 10000
 //! load register --proxy 127.0.0.1:5061 --tls-ca ca.pem --registrar 127.0.0.1:7060 --pid 4711 --seconds 60 --phones 1000
+//! load call     --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 10 --outstanding 64
 //! load certificates FOLDER
 //! ```
 //!
-//! `register` prints one line of `key=value` pairs. Bounded in time by `--seconds`, in size by `--phones` and `--outstanding`.
+//! `register` and `call` print one line of `key=value` pairs. A call is INVITE, 100, 180, 200, ACK, BYE and 200, of a phone that
+//! has registered. Bounded in time by `--seconds`, in size by `--phones` and `--outstanding`.
 //! `certificates` writes what a TLS proxy on loopback needs: `ca.pem`, `certificate.pem`, `key.pem`.
 #![allow(clippy::disallowed_methods)] // it measures: it has to read the clock
 
+mod call;
 mod process;
 mod registrar;
 mod tally;
 mod tls;
 mod udp;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,11 +31,13 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// REGISTERs through a proxy.
+/// REGISTERs and calls through a proxy.
 #[derive(Parser)]
 enum Command {
     /// Registers phones and measures.
     Register(Arguments),
+    /// Registers phones, has them call, and measures the calls. Over UDP.
+    Call(Arguments),
     /// Writes an authority's certificate, and a certificate for `localhost` with its key.
     Certificates {
         /// Where to.
@@ -70,12 +75,44 @@ struct Arguments {
 
 fn main() -> std::io::Result<()> {
     match Command::parse() {
-        Command::Register(arguments) => register(&arguments),
+        Command::Register(arguments) => measure(&arguments, Work::Register),
+        Command::Call(arguments) => measure(&arguments, Work::Call),
         Command::Certificates { folder } => certificates(&folder),
     }
 }
 
-fn register(arguments: &Arguments) -> std::io::Result<()> {
+/// What is measured.
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// A REGISTER and its 200.
+    Register,
+    /// A call from INVITE to the BYE's 200.
+    Call,
+}
+
+/// Time after which what is unanswered is sent once more (RFC 3261's T1).
+pub const T1: Duration = Duration::from_millis(500);
+
+/// A socket with as large buffers as the system allows, so that a burst is not lost here.
+pub fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    let options = socket2::SockRef::from(&socket);
+    options.set_recv_buffer_size(8 << 20)?;
+    options.set_send_buffer_size(8 << 20)?;
+    Ok(socket)
+}
+
+/// The body of INVITEs and of their 200s: what a desk phone offers.
+pub fn sdp(address: SocketAddr) -> String {
+    let ip = address.ip();
+    format!(
+        "v=0\r\no=- 20518 0 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 16384 RTP/AVP 9 8 0 18 101\r\n\
+         a=rtpmap:9 G722/8000\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:18 G729/8000\r\n\
+         a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=sendrecv\r\n"
+    )
+}
+
+fn measure(arguments: &Arguments, work: Work) -> std::io::Result<()> {
     if !arguments.proxy.ip().is_loopback() || !arguments.registrar.ip().is_loopback() {
         return Err(std::io::Error::other("load is made on loopback only"));
     }
@@ -89,6 +126,15 @@ fn register(arguments: &Arguments) -> std::io::Result<()> {
     };
     // Every phone once, so that tables, caches and the allocator are as they will be.
     phones.each_once(arguments.outstanding)?;
+    match (&mut phones, work) {
+        (_, Work::Register) => {}
+        // Whatever a first call makes is there before the measurement.
+        (Phones::Udp(phones), Work::Call) => {
+            phones.turn_to(Work::Call);
+            phones.closed_loop(arguments.outstanding, Duration::from_millis(300))?;
+        }
+        (Phones::Tls(_), Work::Call) => return Err(std::io::Error::other("calls are made over UDP")),
+    }
 
     let cpu = process::cpu_time(arguments.pid)?;
     let started = Instant::now();

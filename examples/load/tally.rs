@@ -1,13 +1,13 @@
-//! What came of the REGISTERs.
+//! What came of the REGISTERs or the calls.
 
 use std::time::Duration;
 
 /// Counts and latencies of one run.
 #[derive(Default)]
 pub struct Tally {
-    /// Answered with 200.
+    /// Answered with 200, a call's BYE in the end.
     pub completed: u64,
-    /// Never answered.
+    /// Never answered, or not with 200.
     pub lost: u64,
     /// Sent once more after half a second.
     pub retransmitted: u64,
@@ -15,7 +15,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// One REGISTER answered after `latency`.
+    /// One REGISTER answered, or one call over, after `latency`.
     pub fn complete(&mut self, latency: Duration) {
         self.completed += 1;
         self.latencies.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));

@@ -5,21 +5,29 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use crate::call;
 use crate::tally::Tally;
-
-/// Time after which an unanswered REGISTER is sent once more (RFC 3261's T1).
-const T1: Duration = Duration::from_millis(500);
+use crate::{T1, Work, bind};
 
 /// Phones behind one socket.
 pub struct Phones {
     socket: UdpSocket,
+    work: Work,
     local: SocketAddr,
     count: u32,
-    /// REGISTERs made so far, over all phones.
+    /// REGISTERs and calls made so far, over all phones.
     made: u64,
 }
 
-/// A REGISTER that waits for its answer.
+/// What a datagram meant.
+enum Answer {
+    /// The REGISTER was granted, the call is over.
+    Done { slot: usize, number: u64 },
+    /// The INVITE was answered and acknowledged; this BYE is sent next.
+    Established { slot: usize, number: u64, bye: String },
+}
+
+/// A request that waits for its answer.
 struct Open {
     number: u64,
     text: String,
@@ -30,10 +38,10 @@ struct Open {
 impl Phones {
     /// `count` phones that talk to `proxy`.
     pub fn bind(proxy: SocketAddr, count: u32) -> io::Result<Phones> {
-        let socket = UdpSocket::bind((proxy.ip(), 0))?;
+        let socket = bind((proxy.ip(), 0).into())?;
         socket.connect(proxy)?;
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;
-        Ok(Phones { local: socket.local_addr()?, socket, count, made: 0 })
+        Ok(Phones { local: socket.local_addr()?, socket, work: Work::Register, count, made: 0 })
     }
 
     /// Registers every phone once, and ten thousand REGISTERs at least. Fails where not one in ten is answered.
@@ -48,7 +56,12 @@ impl Phones {
         if tally.completed * 10 < wanted { Err(io::Error::other("the proxy does not answer")) } else { Ok(()) }
     }
 
-    /// Keeps `outstanding` REGISTERs open for `length`.
+    /// What is made from now on.
+    pub fn turn_to(&mut self, work: Work) {
+        self.work = work;
+    }
+
+    /// Keeps `outstanding` REGISTERs or calls open for `length`.
     pub fn closed_loop(&mut self, outstanding: usize, length: Duration) -> io::Result<Tally> {
         let mut tally = Tally::default();
         let end = Instant::now() + length;
@@ -63,17 +76,26 @@ impl Phones {
         while closed < outstanding {
             let answer = self.receive(&mut datagram)?;
             let now = Instant::now();
-            if let Some((slot, number)) = answer
-                && let Some(waiting) = open.get_mut(slot)
-                && waiting.number == number
-            {
-                tally.complete(now - waiting.first_sent);
-                if now < end {
-                    *waiting = self.send_next(slot)?;
-                } else {
-                    waiting.number = u64::MAX;
-                    closed += 1;
+            match answer {
+                Some(Answer::Done { slot, number }) => {
+                    if let Some(waiting) = open.get_mut(slot).filter(|waiting| waiting.number == number) {
+                        tally.complete(now - waiting.first_sent);
+                        if now < end {
+                            *waiting = self.send_next(slot)?;
+                        } else {
+                            waiting.number = u64::MAX;
+                            closed += 1;
+                        }
+                    }
                 }
+                Some(Answer::Established { slot, number, bye }) => {
+                    if let Some(waiting) = open.get_mut(slot).filter(|waiting| waiting.number == number) {
+                        self.send(&bye)?;
+                        waiting.text = bye;
+                        waiting.last_sent = now;
+                    }
+                }
+                None => {}
             }
             if now - swept >= T1 {
                 swept = now;
@@ -95,7 +117,7 @@ impl Phones {
         Ok(tally)
     }
 
-    /// Sends `rate` REGISTERs a second for `length`, and waits at most two seconds more for the answers.
+    /// Makes `rate` REGISTERs or calls a second for `length`, and waits at most two seconds more for the answers.
     pub fn at_rate(&mut self, rate: u32, length: Duration) -> io::Result<Tally> {
         let total = u64::from(rate) * length.as_secs();
         let first = self.made;
@@ -109,10 +131,15 @@ impl Phones {
             while self.made - first < due.min(total) {
                 sent.push(self.send_next(0)?.first_sent);
             }
-            if let Some((_, number)) = self.receive(&mut datagram)?
-                && let Some(at) = number.checked_sub(first).and_then(|index| sent.get(usize::try_from(index).ok()?))
-            {
-                tally.complete(at.elapsed());
+            match self.receive(&mut datagram)? {
+                Some(Answer::Done { number, .. }) => {
+                    if let Some(at) = number.checked_sub(first).and_then(|index| sent.get(usize::try_from(index).ok()?))
+                    {
+                        tally.complete(at.elapsed());
+                    }
+                }
+                Some(Answer::Established { bye, .. }) => self.send(&bye)?,
+                None => {}
             }
         }
         tally.lost = (self.made - first).saturating_sub(tally.completed);
@@ -124,7 +151,10 @@ impl Phones {
         let number = self.made;
         self.made += 1;
         let phone = number % u64::from(self.count);
-        let text = register(phone, slot, number, 1 + number / u64::from(self.count), self.local);
+        let text = match self.work {
+            Work::Register => register(phone, slot, number, 1 + number / u64::from(self.count), self.local),
+            Work::Call => call::invite(phone, slot, number, self.local),
+        };
         self.send(&text)?;
         let now = Instant::now();
         Ok(Open { number, text, first_sent: now, last_sent: now })
@@ -139,10 +169,18 @@ impl Phones {
         }
     }
 
-    /// Slot and number of the next 200, if one comes soon.
-    fn receive(&self, datagram: &mut [u8]) -> io::Result<Option<(usize, u64)>> {
+    /// The next 200, if one comes soon. An INVITE's is acknowledged.
+    fn receive(&self, datagram: &mut [u8]) -> io::Result<Option<Answer>> {
         match self.socket.recv(datagram) {
-            Ok(length) => Ok(answered(&datagram[..length])),
+            Ok(length) => {
+                let response = &datagram[..length];
+                let Some((slot, number)) = answered(response) else { return Ok(None) };
+                let Some(established) = call::established(response, slot, number, self.local) else {
+                    return Ok(Some(Answer::Done { slot, number }));
+                };
+                self.send(&established.ack)?;
+                Ok(Some(Answer::Established { slot, number, bye: established.bye }))
+            }
             Err(error)
                 if matches!(
                     error.kind(),
