@@ -262,10 +262,10 @@ fn what_comes_by_datagram_without_content_length_gets_one_on_a_stream() {
     world.phone_sends(phone, request.replace("SIP/2.0/UDP", "SIP/2.0/TCP").into());
     world.run_for(SECOND / 10);
     let up = world.server("a").last().clone();
-    let vias: String = headers(&up, "Via").iter().map(|via| format!("Via: {via}\r\n")).collect();
+    let vias: Vec<String> = headers(&up, "Via").iter().map(|via| format!("Via: {via}\r\n")).collect();
     let rest =
         ["From", "To", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", header(&up, name).expect("a header")));
-    world.server_sends("a", format!("SIP/2.0 200 OK\r\n{vias}{}\r\n", rest.concat()).into());
+    world.server_sends("a", format!("SIP/2.0 200 OK\r\n{}{}\r\n", vias.concat(), rest.concat()).into());
     world.run_for(SECOND / 10);
     let answer = world.phones[phone].answered.as_ref().expect("an answer");
     assert_eq!((what(answer).as_str(), header(answer, "Content-Length").as_deref()), ("200", Some("0")));
