@@ -295,3 +295,59 @@ fn docs_describe_every_field_of_the_log() {
     let gone: Vec<&&str> = described.iter().filter(|name| !always.contains(*name) && !used.contains(**name)).collect();
     assert!(gone.is_empty(), "no line has {gone:?}");
 }
+
+/// The first number of the row that begins with `| what |`, in the table of `docs/limits.md`.
+fn bound_in(page: &str, what: &str) -> usize {
+    let row = page.lines().find(|line| line.starts_with(&format!("| {what} |")));
+    let row = row.unwrap_or_else(|| panic!("docs/limits.md has no row for {what}"));
+    let bound = row.split('|').nth(2).unwrap();
+    let digits: String = bound.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no number in: {row}"))
+}
+
+#[test]
+fn docs_limits_are_those_of_the_code() {
+    use holdline::upstream::{MAX_ADDRESSES, MAX_PAST_TARGETS, events, failover, records};
+    let page = fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let default = |name: &str| -> usize {
+        holdline::config::keys::KEYS.iter().find(|key| key.name == name).unwrap().default.parse().unwrap()
+    };
+    let transport = holdline::transport::Limits::default();
+    let rows = [
+        ("transactions", default("limit_transactions")),
+        ("bindings", default("limit_bindings")),
+        ("bindings of one address of record", holdline::proxy::bindings::MAX_PER_AOR),
+        ("Contacts in one REGISTER", holdline::proxy::contact::MAX_CONTACTS),
+        ("TCP and TLS connections accepted", default("limit_connections")),
+        ("TLS handshakes with phones at one time", transport.handshakes),
+        ("connections to the upstream", holdline::proxy::Settings::default().max_upstream_connections),
+        ("bytes waiting on one connection", transport.queue_bytes / 1024),
+        ("SRV records of one answer", records::MAX_RECORDS),
+        ("addresses of one target", MAX_ADDRESSES),
+        ("targets of earlier record sets, for their dialogs and bindings", MAX_PAST_TARGETS),
+        ("targets with metrics of their own", holdline::metrics::MAX_TARGETS),
+        ("events in `/status`", events::MAX_EVENTS),
+        ("strikes told of with a rollover", failover::MAX_STRIKES),
+        ("a peer's own words kept with a failure", events::MAX_DETAIL),
+        ("phones in one answer of the control socket", holdline::proxy::phones::MAX_LISTED),
+    ];
+    for (what, bound) in rows {
+        assert_eq!(bound_in(&page, what), bound, "{what}");
+    }
+    assert!(page.contains(&format!("64 KiB, {} header lines", holdline::message::MAX_HEADER_LINES)));
+}
+
+#[test]
+fn docs_limits_name_metrics_that_exist() {
+    let page = fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let metrics = Metrics::new();
+    let known: BTreeSet<String> = metrics.families().iter().map(|family| family.name.clone()).collect();
+    let rows = page.lines().skip_while(|line| *line != "## Bounds").filter(|line| line.starts_with("| "));
+    let mut named = 0;
+    for metric in rows.filter_map(|row| row.split('|').nth(4)).flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+        let name = metric.split('{').next().unwrap();
+        assert!(known.contains(&format!("holdline_{name}")), "{metric}");
+        named += 1;
+    }
+    assert!(named > 12, "only {named} metrics were found");
+}
