@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use holdline::cli::Failure;
 
+/// Every message is a few dozen short-lived allocations of every size.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match holdline::cli::main(std::env::args_os()) {
         Ok(code) => code,
