@@ -116,18 +116,24 @@ impl Core {
     ) -> Option<BindingId> {
         let buf = request.bytes();
         let aor = contact::aor_of(buf, request.from()?.uri)?;
-        let contact = request.list(Name::Contact).next().and_then(|element| NameAddr::parse(buf, element.span))?;
-        let here = self.bindings.of_aor(&aor).find(|binding| match (binding.reach, arrival.flow) {
+        let contact = request.list(Name::Contact).next().and_then(|element| NameAddr::parse(buf, element.span));
+        let known = || self.bindings.of_aor(&aor);
+        // One address may be several handsets that share an AOR (behind one NAT, or on one desk): the flow says which, else the
+        // Contact. A request without one leaves the address alone.
+        let flow = known().find(|binding| match (binding.reach, arrival.flow) {
             (Reach::Conn(a), Flow::Conn(b)) => a == b,
-            // One address may be several handsets that share an AOR: behind one NAT, or on one desk.
-            _ => {
-                binding.source == arrival.source
-                    || (binding.source.ip() == arrival.source.ip() && same_place(&binding.contact, contact.uri.of(buf)))
-            }
+            _ => binding.source == arrival.source,
+        });
+        let here = flow.or_else(|| {
+            known().find(|binding| {
+                binding.source.ip() == arrival.source.ip()
+                    && contact.is_none_or(|contact| same_place(&binding.contact, contact.uri.of(buf)))
+            })
         });
         if let Some(binding) = here {
             return Some(binding.id);
         }
+        let contact = contact?;
         let parts = IdParts {
             aor: aor.as_bytes(),
             contact: (contact.uri.of(buf), b""),
