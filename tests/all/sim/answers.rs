@@ -131,3 +131,30 @@ fn a_response_from_the_phones_side_never_answers_what_went_upstream() {
     world.run_for(SECOND);
     assert!(world.phones[phone].finals.is_empty(), "{}", world.ladder.join("\n"));
 }
+
+#[test]
+fn what_the_pbx_says_beside_the_contact_reaches_the_phone_as_it_was() {
+    const SAID: [&str; 4] = [
+        "Min-Expires: 600",
+        "Service-Route: <sip:edge.pbx.example.com;lr>,\r\n  <sip:core.pbx.example.com;lr>",
+        "P-Associated-URI: <sip:+15551234@pbx.example.com>, <tel:+15551234>",
+        "Path: <sip:edge.pbx.example.com;lr>",
+    ];
+    let extra = SAID.map(|line| format!("{line}\r\n")).concat();
+    for code in [423, 200] {
+        let mut world = World::new(Setup::default());
+        world.server("a").manner = Manner::Silent;
+        let phone = world.phone(Transport::Udp);
+        world.register(phone);
+        world.run_for(SECOND / 10);
+        let request = world.server("a").last().clone();
+        let answer = world.server("a").answer(&request, code, &extra);
+        world.server_sends("a", answer);
+        world.run_for(20 * SECOND);
+        assert_eq!(world.phones[phone].codes(), [code], "once, and no try after it");
+        assert_eq!((world.server("a").registers(), world.count()), (1, 0));
+        let arrived =
+            String::from_utf8(world.phones[phone].answered.as_deref().expect("an answer").to_vec()).expect("text");
+        assert!(SAID.iter().all(|line| arrived.contains(&format!("\r\n{line}\r\n"))), "{arrived}");
+    }
+}
