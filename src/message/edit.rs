@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(line("v: x\r\nA: b\r\n", |_, e| e.set_max_forwards(70)), "v: x\r\nMax-Forwards: 70\r\nA: b\r\n");
         assert_eq!(line("v: x\r\nA: b\r\n", |_, e| e.add_last("Path", b"<p>")), "v: x\r\nA: b\r\nPath: <p>\r\n");
         assert_eq!(line("A: b\r\n", |_, e| e.say_length()), "A: b\r\nContent-Length: 4\r\n");
-        assert_eq!(line("l : 0\r\n", |_, e| e.say_length()), "l : 0\r\n");
+        assert_eq!(line("l : 4\r\n", |_, e| e.say_length()), "l : 4\r\n");
         assert_eq!(line("A:\r\n", |m, e| e.set_header(&m.headers()[0], b"b")), "A:b\r\n");
         assert_eq!(
             edited("OPTIONS sip:h SIP/2.0\r\n\r\n", |_, e| e.set_request_uri(b"sip:other")),

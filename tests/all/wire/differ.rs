@@ -86,6 +86,11 @@ pub fn forwarded(sent: &[u8], arrived: &[u8], hop: &Hop<'_>) -> Result<(), Strin
             _ => same("header", line, next(&mut lines, line)?)?,
         }
     }
+    if !hop.via.starts_with("SIP/2.0/UDP") && count(&a, "content-length") == 0 {
+        // On a stream nobody could tell where it ends.
+        let length = format!("Content-Length: {}", a.body.len());
+        same("length", length.as_bytes(), lines.next().ok_or("no Content-Length was added")?)?;
+    }
     match lines.next() {
         None => Ok(()),
         Some(more) => Err(format!("a line too many: {}", show(more))),
