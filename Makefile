@@ -6,10 +6,10 @@ CARGO ?= cargo
 # Tools that only `make check` uses live under target/, not in anybody's home.
 TOOLS := $(CURDIR)/target/tools
 
-.PHONY: help run test test-deps check bench
+.PHONY: help run test test-deps check bench bench-instructions
 
 help: ## these lines
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-20s %s\n", $$1, $$2 }'
 
 run: ## the demo: a whole failover on loopback, nothing to install
 	$(CARGO) run --release -- demo
@@ -31,3 +31,6 @@ check: ## formatting, lints, documentation, licences
 
 bench: ## speed and memory, Kamailio beside us; QUICK=1 for a short round
 	@CARGO="$(CARGO)" QUICK="$(QUICK)" bench/run.sh
+
+bench-instructions: ## the core's cost in instructions, compared with the committed table (valgrind)
+	@CARGO="$(CARGO)" bench/instructions.sh

@@ -161,7 +161,7 @@ impl Core {
             metrics,
         };
         // The first lookup, and a restored set.
-        core.after_upstream(now);
+        core.pump(now);
         core
     }
 
@@ -169,15 +169,11 @@ impl Core {
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Net(event) => self.net(event, now),
-            Event::Lookup(result) => {
-                self.upstream.handle_lookup(result, now);
-                self.after_upstream(now);
-            }
+            Event::Lookup(result) => self.upstream.handle_lookup(result, now),
             Event::Drain => self.draining = true,
             Event::Settings(fresh) => self.take_settings(*fresh, now),
         }
-        self.after_transactions(now);
-        self.after_upstream(now);
+        self.pump(now);
     }
 
     /// Does what is due. Call it when [`Self::poll_timeout`] has passed; an earlier call does no harm.
@@ -202,9 +198,7 @@ impl Core {
         if self.reopening.poll_timeout().is_some_and(|at| at <= now) {
             self.keep_reachable(now);
         }
-        self.after_upstream(now);
-        self.after_transactions(now);
-        self.after_upstream(now);
+        self.pump(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
@@ -245,8 +239,7 @@ impl Core {
     /// When there is no such target.
     pub fn roll(&mut self, target: Option<&str>, now: Instant) -> Result<Rollover, RollError> {
         let rolled = self.upstream.roll(target, now);
-        self.after_upstream(now);
-        self.after_transactions(now);
+        self.pump(now);
         rolled
     }
 
@@ -319,6 +312,17 @@ impl Core {
         }
     }
 
+    /// Does what the machines want until none of them wants anything more. Every public method that steps a machine ends here:
+    /// what one machine's wish brings about in another one happens in the same instant, not at the next event.
+    fn pump(&mut self, now: Instant) {
+        loop {
+            self.after_transactions(now);
+            let Some(action) = self.upstream.poll_action() else { break };
+            self.upstream_wants(action, now);
+        }
+        debug_assert!(!self.transactions.wants_something(), "the transactions' wishes are fulfilled");
+    }
+
     /// Passes on what the transaction layer wants, until it wants nothing more.
     pub(super) fn after_transactions(&mut self, now: Instant) {
         while let Some(action) = self.transactions.poll_action() {
@@ -339,20 +343,18 @@ impl Core {
         }
     }
 
-    /// Passes on what the upstream's machine wants.
-    pub(super) fn after_upstream(&mut self, now: Instant) {
-        while let Some(action) = self.upstream.poll_action() {
-            match action {
-                UpstreamAction::Lookup => self.actions.push_back(Action::Lookup),
-                UpstreamAction::Persist(state) => self.actions.push_back(Action::Persist(state)),
-                UpstreamAction::SetChanged => {
-                    self.targets_changed();
-                    self.release_held(now);
-                    self.keep_reachable(now);
-                }
-                UpstreamAction::RolledOver(rollover) => self.rolled_over(&rollover, now),
-                UpstreamAction::LookupDone { .. } => {}
+    /// Does what the upstream's machine wants.
+    fn upstream_wants(&mut self, action: UpstreamAction, now: Instant) {
+        match action {
+            UpstreamAction::Lookup => self.actions.push_back(Action::Lookup),
+            UpstreamAction::Persist(state) => self.actions.push_back(Action::Persist(state)),
+            UpstreamAction::SetChanged => {
+                self.targets_changed();
+                self.release_held(now);
+                self.keep_reachable(now);
             }
+            UpstreamAction::RolledOver(rollover) => self.rolled_over(&rollover, now),
+            UpstreamAction::LookupDone { .. } => {}
         }
     }
 

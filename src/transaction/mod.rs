@@ -206,6 +206,12 @@ impl Transactions {
         self.actions.pop_front()
     }
 
+    /// Whether [`Transactions::poll_action`] has something to hand out.
+    #[must_use]
+    pub fn wants_something(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// Server and client transactions in every state.
     #[must_use]
     pub fn len(&self) -> usize {

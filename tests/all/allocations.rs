@@ -63,3 +63,37 @@ fn after_the_calls_and_their_timers_memory_is_back() {
     assert!(counted.bytes_current.abs() < 64 * 1024, "{counted:?}");
     assert!(counted.count_current.abs() < 64, "{counted:?}");
 }
+
+/// A refreshing REGISTER up and its 200 back: how often the core asks the heap. The peers' own allocations are not counted.
+#[test]
+fn a_register_up_and_back_allocates_no_more_than_before() {
+    use std::net::SocketAddr;
+
+    use holdline::flow::{NetEvent, Transport};
+    use holdline::proxy::{Event, Settings};
+
+    use super::wire::bench::{Bench, is_to_phone, response};
+
+    /// As counted when this test was written; fewer is better.
+    const MOST: u64 = 17;
+    let mut bench = Bench::new(Transport::Udp, false, Settings::default());
+    let flow = bench.phone(SocketAddr::from(([192, 168, 1, 20], 5060)));
+    let mut counted = 0;
+    let mut measure = |bench: &mut Bench, flow, bytes: Bytes| {
+        let (event, now) = (Event::Net(NetEvent::Received { flow, bytes }), bench.now);
+        let spent = allocation_counter::measure(|| bench.core.handle(event, now));
+        bench.handle_nothing();
+        spent.count_total
+    };
+    for round in 0..3 {
+        let text = String::from_utf8_lossy(REGISTER).replace("branch=z9hG4bK", &format!("branch=z9hG4bK{round}"));
+        let text = text.replace("Call-ID: ", &format!("Call-ID: {round}"));
+        let up = measure(&mut bench, flow, text.into());
+        let (to, request) = bench.take().into_iter().find(|(flow, _)| !is_to_phone(*flow)).expect("it goes up");
+        let down = measure(&mut bench, to, response(&request, 200).into());
+        assert!(bench.take().iter().any(|(_, bytes)| bytes.starts_with(b"SIP/2.0 200")), "it comes back");
+        counted = up + down;
+    }
+    assert!(counted <= MOST, "{counted} allocations");
+    assert!(counted > 5, "it measures: {counted}");
+}

@@ -5,6 +5,7 @@ mod answers;
 mod calls;
 mod dialog;
 mod failover;
+mod instant;
 mod interleavings;
 mod links;
 mod old_phones;

@@ -517,6 +517,17 @@ impl World {
                 Action::Net(command) => self.command(command),
             }
         }
+        self.assert_the_core_is_done();
+    }
+
+    /// Nothing was left lying for a later event: unless a timer is due now, another look at the clock brings nothing forth.
+    fn assert_the_core_is_done(&mut self) {
+        if self.core.poll_timeout() <= self.now {
+            return;
+        }
+        self.core.handle_timeout(self.now);
+        let left = self.core.poll_action();
+        assert!(left.is_none(), "left lying at {:.3}: {left:?}\n{}", self.seconds(), self.ladder.join("\n"));
     }
 
     fn command(&mut self, command: NetCommand) {
