@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::check::Fault;
+use super::fault::Fault;
 use super::{Header, Name, Span, is_token};
 
 /// The most header lines of a message (folded lines count once).

@@ -15,7 +15,7 @@
 //! | `list` | comma lists ([`Element`]) and parameters ([`Params`]) |
 //! | `uri`, `via`, `name_addr` | the three grammars that are looked into |
 //! | `access` | what the rest asks of a message: CSeq, tags, Contacts … |
-//! | `check` | the shapes that are refused, each with its answer |
+//! | `check`, `fault` | the shapes that are refused; the answer of each |
 //! | `edit`, `reply` | bytes out |
 //! | `shown` | what of a message may stand in a log |
 //! | `framing` | streams into messages (RFC 3261 §18.3) |
@@ -24,6 +24,7 @@ mod access;
 mod block;
 mod check;
 mod edit;
+mod fault;
 mod framing;
 mod header;
 mod list;
@@ -37,8 +38,9 @@ mod via;
 
 pub use access::{CSeq, Contact};
 pub use block::MAX_HEADER_LINES;
-pub use check::{Fault, Malformed};
+pub use check::Malformed;
 pub use edit::Edit;
+pub use fault::Fault;
 pub use framing::{Frame, Framer, FramingError, framing_status};
 pub use header::{Header, Method, Name};
 pub use list::{Element, Param, Params};

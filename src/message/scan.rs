@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 
 use super::block::Block;
-use super::check::Fault;
+use super::fault::Fault;
 use super::start_line::StartLine;
 use super::{Header, Method, Name, Span, is_token, number};
 

@@ -1,7 +1,7 @@
 //! Request lines and status lines (RFC 3261 §7.1, §7.2).
 
 use super::block::Line;
-use super::check::Fault;
+use super::fault::Fault;
 use super::{Method, ScanError, Span, is_token, number};
 
 /// The start line, taken apart.
