@@ -46,7 +46,7 @@ pub(super) async fn open(hop: Hop, local: Option<SocketAddr>, limit: Duration, t
             let shaken = timeout_at(deadline, tls.connect(&hop, stream)).await;
             let (outcome, result) = match shaken {
                 Ok(Ok(stream)) => (Handshake::Ok, Ok(stream)),
-                Ok(Err((outcome, failed))) => (outcome, Err(failed)),
+                Ok(Err((outcome, detail))) => (outcome, Err(Failed { cause: Cause::Tls, detail })),
                 Err(_) => {
                     let detail = format!(
                         "{} ({}) accepted the TCP connection but did not finish the TLS handshake within {limit:?}; is it a \

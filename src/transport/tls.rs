@@ -6,6 +6,7 @@
 mod explain;
 mod files;
 mod inspect;
+mod names;
 mod verify;
 
 use std::io;
@@ -21,12 +22,12 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, rustls};
 pub use files::{CertificateInfo, TlsError};
 pub use inspect::{Certificate, Handshaken, Inspector, SniName};
 
-use super::connect::Failed;
 use super::{Settings, TlsSettings};
-use crate::flow::{Cause, Hop, Transport};
+use crate::flow::{Hop, Transport};
 use crate::metrics::{CertificateRole, Handshake, Metrics};
 use files::{Pair, Trust};
-use verify::{HopVerifier, Names};
+use names::Names;
+use verify::HopVerifier;
 
 /// Loads and validates everything that TLS needs, and binds nothing. Returns the certificates that would be shown.
 pub fn check(settings: &Settings) -> Result<Vec<CertificateInfo>, TlsError> {
@@ -124,12 +125,9 @@ impl Tls {
         &self,
         hop: &Hop,
         stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, (Handshake, Failed)> {
+    ) -> Result<TlsStream<TcpStream>, (Handshake, String)> {
         let loaded = self.now();
-        let refuse = |detail: String| {
-            let detail = format!("TLS with {} ({}): {detail}", hop.addr, hop.target);
-            Failed { cause: Cause::Tls, detail }
-        };
+        let refuse = |detail: String| format!("TLS with {} ({}): {detail}", hop.addr, hop.target);
         let (config, name, verifier) = client_config(&loaded, hop).map_err(|text| (Handshake::Error, refuse(text)))?;
         TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
             let detail = verifier.take_failure().unwrap_or_else(|| explain::handshake(&error));

@@ -14,7 +14,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::x509::X509Name;
 
 use super::super::Verify;
-use super::verify::{Names, is_name, is_valid_for};
+use super::names::{Names, is_name, is_valid_for};
 
 /// Of a certificate's names, at most so many are shown.
 const SHOWN: usize = 8;

@@ -14,7 +14,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsConnector, rustls};
 
 use super::super::{TlsSettings, Verify};
-use super::verify::{HopVerifier, Names};
+use super::names::Names;
+use super::verify::HopVerifier;
 use super::{Loaded, TlsError, explain, files};
 
 /// Authorities and our own certificate, loaded once for any number of handshakes.
