@@ -3,7 +3,7 @@
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::measure::{Probe, failure};
+use super::dial::{Probe, failure};
 use super::plain::plain;
 use super::report::{Failure, TlsLook};
 use crate::transport::Verify;

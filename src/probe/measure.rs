@@ -1,40 +1,18 @@
 //! One address, measured: does it take a connection, does it shake hands, does it answer SIP.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
 use super::certificate::Shown;
-use super::options::{Options, Silence, millis};
+use super::dial::{Probe, broken, failure};
+use super::options::{Options, Silence};
 use super::plain::plain;
 use super::report::{AddressLook, Failure, OptionsLook, State};
 use crate::flow::Transport;
-use crate::transport::Verify;
-use crate::transport::tls::{Handshaken, Inspector};
-
-/// Everything that one probe needs to know.
-#[derive(Clone)]
-pub struct Probe {
-    /// Where.
-    pub addr: SocketAddr,
-    /// The SRV target, or the static outbound proxy's host.
-    pub host: String,
-    /// The SIP domain; none for a static outbound proxy.
-    pub domain: Option<String>,
-    /// Over what.
-    pub transport: Transport,
-    /// The setting the certificate is judged by.
-    pub verify: Verify,
-    /// TLS; loaded if any target is to be reached over it.
-    pub inspector: Option<Inspector>,
-    /// For connection, handshake and answer together.
-    pub limit: Duration,
-    /// Seconds since 1970, for the days a certificate has left.
-    pub now: u64,
-}
+use crate::transport::tls::Handshaken;
 
 impl Probe {
     /// Takes at most the limit.
@@ -102,24 +80,6 @@ impl Probe {
         Ok(())
     }
 
-    pub(super) async fn connect(
-        &self,
-        deadline: Instant,
-        look: Option<&mut AddressLook>,
-    ) -> Result<TcpStream, Failure> {
-        let started = Instant::now();
-        match timeout_at(deadline, TcpStream::connect(self.addr)).await {
-            Ok(Ok(stream)) => {
-                if let Some(look) = look {
-                    look.connect_ms = Some(millis(started.elapsed()));
-                }
-                Ok(stream)
-            }
-            Ok(Err(error)) => Err(broken("connect", &error)),
-            Err(_) => Err(failure("connect", "timeout", format!("no TCP connection within {}", self.seconds()))),
-        }
-    }
-
     /// The domain, or the outbound proxy itself with its port: a proxy knows itself by both.
     fn sip_uri(&self) -> String {
         match &self.domain {
@@ -128,27 +88,6 @@ impl Probe {
             None => format!("sip:{}:{}", self.host, self.addr.port()),
         }
     }
-
-    pub(super) fn seconds(&self) -> String {
-        format!("{} s", self.limit.as_secs_f64())
-    }
-}
-
-pub(super) fn failure(stage: &str, reason: &str, text: String) -> Failure {
-    Failure { stage: stage.to_owned(), reason: reason.to_owned(), text }
-}
-
-fn broken(stage: &str, error: &io::Error) -> Failure {
-    let (reason, text) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => ("refused", "refused: nothing listens there".to_owned()),
-        io::ErrorKind::ConnectionReset => ("reset", "the connection was reset".to_owned()),
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::AddrNotAvailable => {
-            ("unreachable", "no route from here".to_owned())
-        }
-        io::ErrorKind::TimedOut => ("timeout", "timed out".to_owned()),
-        _ => ("error", plain(&error.to_string())),
-    };
-    failure(stage, reason, text)
 }
 
 fn silent(silence: &Silence) -> Failure {
