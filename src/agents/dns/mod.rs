@@ -4,7 +4,6 @@
 //! and can be told, for one name or for all, to be silent, slow, broken or too long for UDP. It writes down every
 //! question it is asked.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,62 +11,23 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NAPTR, SRV};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::{TimedOut, Watched};
+pub use zone::{Mode, Srv};
+use zone::{RecordSets, Zone, dns_name, key, srv_data};
 
 #[cfg(test)]
 mod tests;
+mod zone;
 
 /// How many questions are kept; older ones stay, newer ones are only counted in [`Server::asked`].
 const MAX_QUESTIONS: usize = 100_000;
-/// CNAME links followed within one answer.
-const MAX_CNAMES: usize = 8;
 /// TCP connections served at once.
 const MAX_CONNECTIONS: usize = 64;
-
-/// What becomes of a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// From the zone data.
-    #[default]
-    Answer,
-    /// No answer at all.
-    Silent,
-    /// SERVFAIL.
-    ServFail,
-    /// NXDOMAIN, whatever the data says.
-    NxDomain,
-    /// The name exists, without a record of this type.
-    NoData,
-    /// Over UDP an empty answer with the TC bit, over TCP the whole one.
-    Truncate,
-    /// From the zone data, after this long.
-    Delay(Duration),
-}
-
-/// One SRV record's data (RFC 2782).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Srv {
-    /// Lower is tried first.
-    pub priority: u16,
-    /// Share within the priority.
-    pub weight: u16,
-    /// Port.
-    pub port: u16,
-    /// Host name, or `.` for "no service".
-    pub target: String,
-}
-
-impl Srv {
-    /// In the order of the zone file: priority, weight, port, target.
-    pub fn new(priority: u16, weight: u16, port: u16, target: &str) -> Self {
-        Srv { priority, weight, port, target: target.to_owned() }
-    }
-}
 
 /// How a question came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,23 +64,6 @@ struct Shared {
     zone: Mutex<Zone>,
     questions: Watched<Vec<Question>>,
     asked: Watched<u64>,
-}
-
-/// Everything the server knows. Keys are lower case, without the final dot.
-#[derive(Debug, Default)]
-struct Zone {
-    /// Sets of records for a name and type; several sets are handed out in turn.
-    sets: HashMap<(String, RecordType), RecordSets>,
-    mode: Mode,
-    modes: HashMap<String, Mode>,
-    additional: bool,
-}
-
-#[derive(Debug)]
-struct RecordSets {
-    ttl: u32,
-    turn: usize,
-    sets: Vec<Vec<RData>>,
 }
 
 impl Server {
@@ -317,56 +260,6 @@ impl Shared {
     }
 }
 
-impl Zone {
-    /// Fills in the answer from the data: CNAMEs, then the records asked for, or NXDOMAIN.
-    fn fill(&mut self, reply: &mut Message, name: &str, record: RecordType) {
-        let mut owner = key(name);
-        for _ in 0..MAX_CNAMES {
-            if record == RecordType::CNAME {
-                break;
-            }
-            let Some(link) = self.take_turn(&owner, RecordType::CNAME) else { break };
-            let Some(RData::CNAME(CNAME(target))) = link.first().map(|link| &link.data) else { break };
-            owner = key(&target.to_ascii());
-            reply.add_answers(link);
-        }
-        match self.take_turn(&owner, record) {
-            Some(records) => {
-                if self.additional {
-                    self.add_addresses(reply, &records);
-                }
-                reply.add_answers(records);
-            }
-            None if self.sets.keys().any(|(known, _)| *known == owner) => {}
-            None => reply.metadata.response_code = ResponseCode::NXDomain,
-        }
-    }
-
-    fn add_addresses(&mut self, reply: &mut Message, records: &[Record]) {
-        for record in records {
-            if let RData::SRV(srv) = &record.data {
-                for family in [RecordType::A, RecordType::AAAA] {
-                    reply.add_additionals(self.take_turn(&key(&srv.target.to_ascii()), family).unwrap_or_default());
-                }
-            }
-        }
-    }
-
-    /// The set whose turn it is.
-    fn take_turn(&mut self, owner: &str, record: RecordType) -> Option<Vec<Record>> {
-        let sets = self.sets.get_mut(&(owner.to_owned(), record))?;
-        let set = sets.sets.get(sets.turn % sets.sets.len().max(1))?;
-        sets.turn = sets.turn.wrapping_add(1);
-        let ttl = sets.ttl;
-        let record = |data: &RData| {
-            let mut record = Record::from_rdata(dns_name(owner), ttl, data.clone());
-            record.dns_class = DNSClass::IN;
-            record
-        };
-        Some(set.iter().map(record).collect())
-    }
-}
-
 async fn bind_both() -> io::Result<(UdpSocket, TcpListener)> {
     let mut last = None;
     for _ in 0..16 {
@@ -426,24 +319,6 @@ async fn serve_connection(mut stream: TcpStream, shared: Arc<Shared>) {
             return;
         }
     }
-}
-
-fn srv_data(srv: &Srv) -> RData {
-    RData::SRV(SRV::new(srv.priority, srv.weight, srv.port, dns_name(&srv.target)))
-}
-
-fn dns_name(text: &str) -> Name {
-    // DNS carries any byte in a label; what is no host name is given as it is.
-    let raw = || Name::from_labels(text.trim_end_matches('.').split('.').map(str::as_bytes));
-    let mut name = Name::from_ascii(text)
-        .or_else(|_| raw())
-        .unwrap_or_else(|e| panic!("{text:?} in the zone data is no DNS name: {e}"));
-    name.set_fqdn(true);
-    name
-}
-
-fn key(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 fn count(all: &[Question], name: &str, record: &str) -> usize {

@@ -75,7 +75,7 @@ async fn a_cname_is_followed_inside_the_answer() {
     server.set_cname("_sip._udp.alias.example", 9, "_sip._udp.pbx.example");
     let reply = ask_udp(&server, "_sip._udp.alias.example", RecordType::SRV).await;
     assert_eq!(
-        reply.answers.iter().map(Record::record_type).collect::<Vec<_>>(),
+        reply.answers.iter().map(hickory_proto::rr::Record::record_type).collect::<Vec<_>>(),
         [RecordType::CNAME, RecordType::SRV, RecordType::SRV]
     );
 }
