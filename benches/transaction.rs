@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use holdline::flow::{Flow, SocketId};
 use holdline::message::{Message, Method};
-use holdline::transaction::{Inbound, Timers, Transactions};
+use holdline::transaction::{Inbound, Received, Timers, Transactions};
 
 /// So many different requests, and a table that forgets each before it comes again: what is measured includes the cache
 /// misses of a proxy under load.
@@ -58,8 +58,10 @@ fn register(c: &mut Criterion) {
                 let branch = branches[n].as_bytes();
                 let bytes = request.bytes().clone();
                 let sent = tx.send_request(Method::Register, b"REGISTER", branch, target, bytes, reliable, now);
-                let answer = tx.receive_response(response, target, now);
-                let (Inbound::New(server), Some(answer)) = (inbound, answer) else { panic!("{inbound:?}, {answer:?}") };
+                let answer = tx.receive_response_if(response, now, |sent| sent == target);
+                let (Inbound::New(server), Received::New(answer)) = (inbound, answer) else {
+                    panic!("{inbound:?}, {answer:?}")
+                };
                 tx.respond(server, answer.status, response.bytes().clone(), now);
                 if tx.poll_timeout().is_some_and(|at| at <= now) {
                     tx.handle_timeout(now);

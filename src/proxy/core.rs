@@ -354,7 +354,6 @@ impl Core {
                 self.keep_reachable(now);
             }
             UpstreamAction::RolledOver(rollover) => self.rolled_over(&rollover, now),
-            UpstreamAction::LookupDone { .. } => {}
         }
     }
 

@@ -9,7 +9,7 @@ use super::fingerprint::Fingerprint;
 use super::invite_client::{Event as InviteEvent, InviteClient};
 use super::non_invite_client::{Event as NonInviteEvent, NonInviteClient};
 use super::table::Id;
-use super::{Answer, ClientId, Full, Owner, Received, Transactions, TxAction, hop_by_hop, key};
+use super::{Answer, ClientId, Owner, Received, TableFull, Transactions, TxAction, hop_by_hop, key};
 use crate::flow::Flow;
 use crate::message::{Message, Method};
 
@@ -93,7 +93,7 @@ impl Transactions {
         bytes: Bytes,
         reliable: bool,
         now: Instant,
-    ) -> Result<ClientId, Full> {
+    ) -> Result<ClientId, TableFull> {
         let machine = if method == Method::Invite {
             Machine::Invite(InviteClient::new(reliable, &self.timers, now))
         } else {
@@ -105,21 +105,11 @@ impl Transactions {
         self.start(key, client, now).map(ClientId)
     }
 
-    /// A response from `flow`: an [`Answer`] if the caller has to deal with it; `None` if it is a stray, or a
-    /// retransmission that was absorbed. Neither may be relayed (RFC 6026 §7.3). Failures of an INVITE have been
-    /// acknowledged.
+    /// A response: [`Received::New`] if the caller has to deal with it; nothing else may be relayed (RFC 6026 §7.3). Failures
+    /// of an INVITE have been acknowledged.
     ///
-    /// A response counts only if it comes from where the request went: on the same connection, or for datagrams on the
-    /// same socket from the same address. The port may differ: old phones answer from another one than they listen on.
-    pub fn receive_response(&mut self, msg: &Message, flow: Flow, now: Instant) -> Option<Answer> {
-        match self.receive_response_if(msg, now, |sent| same_peer(sent, flow)) {
-            Received::New(answer) => Some(answer),
-            Received::Absorbed | Received::Stray => None,
-        }
-    }
-
-    /// As [`Transactions::receive_response`], for a caller who knows the peers of connections: `accept` says whether a
-    /// request sent on the given flow may be answered from where this response came.
+    /// `accept` says whether a request that was sent on the given flow may be answered from where this response came: only
+    /// the caller knows the peers of connections and sockets. A response that it refuses changes nothing.
     pub fn receive_response_if(&mut self, msg: &Message, now: Instant, accept: impl FnOnce(Flow) -> bool) -> Received {
         let id = key::of_response(self.seed, msg).and_then(|key| self.clients.find(key));
         let Some(id) = id.filter(|id| self.clients.get(*id).is_some_and(|client| accept(client.flow))) else {
@@ -191,12 +181,6 @@ impl Transactions {
         }
     }
 
-    /// The flow a request was sent on, as long as its transaction is there.
-    #[must_use]
-    pub fn client_flow(&self, id: ClientId) -> Option<Flow> {
-        self.clients.get(id.0).map(|client| client.flow)
-    }
-
     /// How many client transactions on this flow wait for a final answer.
     #[must_use]
     pub fn open_on(&self, flow: Flow) -> usize {
@@ -221,9 +205,9 @@ impl Transactions {
         true
     }
 
-    fn start(&mut self, key: Fingerprint, client: Client, now: Instant) -> Result<Id, Full> {
+    fn start(&mut self, key: Fingerprint, client: Client, now: Instant) -> Result<Id, TableFull> {
         if !self.make_room() {
-            return Err(Full);
+            return Err(TableFull);
         }
         let (flow, deadline) = (client.flow, client.poll_timeout());
         let id = self.clients.insert(key, client);
@@ -347,16 +331,5 @@ impl Transactions {
             self.send_cancel(cancel, flow, reliable, now);
         }
         delivered
-    }
-}
-
-/// Whether a response from `came` may answer a request sent on `sent`.
-fn same_peer(sent: Flow, came: Flow) -> bool {
-    match (sent, came) {
-        (Flow::Conn(sent), Flow::Conn(came)) => sent == came,
-        (Flow::Udp { socket: sent_by, remote: sent_to, .. }, Flow::Udp { socket: came_by, remote: came_from, .. }) => {
-            sent_by == came_by && sent_to.ip().to_canonical() == came_from.ip().to_canonical()
-        }
-        (Flow::Conn(_), Flow::Udp { .. }) | (Flow::Udp { .. }, Flow::Conn(_)) => false,
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  request  ─► receive_request ─► Inbound::New ─► the caller routes it ─► send_request ─► TxAction::Send ─►
-//!  ◄─ TxAction::Send ◄─ respond ◄─ the caller relays ◄─ Answer ◄─ receive_response ◄─ response
+//!  ◄─ TxAction::Send ◄─ respond ◄─ the caller relays ◄─ Answer ◄─ receive_response_if ◄─ response
 //! ```
 //!
 //! [`Transactions`] holds both tables, finds the transaction of a message, and does what the four machines (one file
@@ -96,15 +96,15 @@ pub enum Received {
 
 /// The table is full of live transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub struct TableFull;
 
-impl fmt::Display for Full {
+impl fmt::Display for TableFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the transaction table is full")
     }
 }
 
-impl std::error::Error for Full {}
+impl std::error::Error for TableFull {}
 
 /// What [`Transactions`] asks of its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! What the machine says: actions for the driver, verdicts for the proxy, refusals for the operator.
 
-use std::time::Duration;
-
 use thiserror::Error;
 
 use super::classes::Class;
@@ -19,15 +17,6 @@ pub enum UpstreamAction {
     RolledOver(Rollover),
     /// The target list changed: labels, order, weights or addresses.
     SetChanged,
-    /// A lookup ended.
-    LookupDone {
-        /// `ok`, or the failure's [`LookupFailure::label`](super::LookupFailure::label).
-        outcome: &'static str,
-        /// The gauge `dns_stale`: the targets in use are not from this lookup.
-        stale: bool,
-        /// When the next one starts.
-        next_in: Duration,
-    },
 }
 
 /// What an outcome did.

@@ -76,7 +76,7 @@ impl Upstream {
             self.remember_and_tell(previous, now);
             self.actions.push_back(UpstreamAction::SetChanged);
         }
-        self.lap.retain(|label| self.targets.iter().any(|t| t.label == *label));
+        self.failed_this_round.retain(|label| self.targets.iter().any(|t| t.label == *label));
         match (active_label, removed) {
             (_, Some(from)) => {
                 self.activate(0, from, Reason::TargetRemoved, now);

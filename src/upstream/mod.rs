@@ -78,9 +78,9 @@ pub struct Upstream {
     stale: bool,
     failover: Failover,
     /// Targets that used up their strikes since the last success anywhere.
-    lap: BTreeSet<Arc<str>>,
+    failed_this_round: BTreeSet<Arc<str>>,
     /// It was said that every target has failed, and none has succeeded since.
-    desperate: bool,
+    all_failed_logged: bool,
     rejected: Vec<String>,
     summaries: Summaries,
     events: Events,
@@ -102,8 +102,8 @@ impl Upstream {
             past: VecDeque::new(),
             active: None,
             stale: true,
-            lap: BTreeSet::new(),
-            desperate: false,
+            failed_this_round: BTreeSet::new(),
+            all_failed_logged: false,
             rejected: Vec::new(),
             summaries: Summaries::default(),
             events: Events::default(),
@@ -131,7 +131,7 @@ impl Upstream {
             let records = set.records.into_iter().map(|record| self.with_default_port(record)).collect();
             records::validate(records).map(|valid| (valid, set.unresolved, set.ttl))
         });
-        let outcome = match good {
+        match good {
             Ok((valid, unresolved, ttl)) => {
                 self.tell_rejected(valid.rejected);
                 if self.refresh.last_failure().is_some() {
@@ -141,18 +141,13 @@ impl Upstream {
                 self.refresh.succeeded(ttl, now);
                 self.stale = false;
                 self.install(valid.records, &unresolved, None, now);
-                "ok"
             }
             Err(failure) => {
-                let label = failure.label();
                 self.tell_failure(&failure, now);
                 self.stale = true;
                 self.refresh.failed(failure, self.ready(), now);
-                label
             }
-        };
-        let next_in = self.refresh.poll_timeout().map_or(MAX_TTL, |next| next.saturating_duration_since(now));
-        self.actions.push_back(UpstreamAction::LookupDone { outcome, stale: self.stale, next_in });
+        }
     }
 
     /// Once for each change of what is wrong with the record set, not at each refresh.
@@ -279,10 +274,10 @@ impl Upstream {
         let Some(active) = &self.active else { return };
         let from = self.targets[active.index].label.clone();
         let next = (active.index + 1) % self.targets.len();
-        self.lap.insert(from.clone());
+        self.failed_this_round.insert(from.clone());
         self.activate(next, from, Reason::RegisterFailures, now);
-        if self.all_failed() && !self.desperate {
-            self.desperate = true;
+        if self.all_failed() && !self.all_failed_logged {
+            self.all_failed_logged = true;
             if self.summaries.due("every target", now).is_some() {
                 error!(source = %self.settings.source, targets = self.targets.len(), "every target has failed since the last success");
             }
@@ -291,8 +286,8 @@ impl Upstream {
 
     /// A target has accepted a registration.
     fn served(&mut self, now: Instant) {
-        self.lap.clear();
-        if std::mem::take(&mut self.desperate) && self.summaries.due("served again", now).is_some() {
+        self.failed_this_round.clear();
+        if std::mem::take(&mut self.all_failed_logged) && self.summaries.due("served again", now).is_some() {
             info!(active = self.active_label().as_deref(), "registrations succeed again");
         }
     }
@@ -427,7 +422,7 @@ impl Upstream {
 
     /// True while every target has used up its strikes since the last success anywhere.
     pub fn all_failed(&self) -> bool {
-        !self.targets.is_empty() && self.targets.iter().all(|t| self.lap.contains(&t.label))
+        !self.targets.is_empty() && self.targets.iter().all(|t| self.failed_this_round.contains(&t.label))
     }
 
     /// What is configured.

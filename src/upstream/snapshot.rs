@@ -125,7 +125,7 @@ impl Upstream {
             addresses: target.addresses.clone(),
             active: active.is_some(),
             failures: if active.is_some() { self.failover.count() } else { 0 },
-            struck_out: self.lap.contains(&target.label),
+            struck_out: self.failed_this_round.contains(&target.label),
             missing_in_dns: active.is_some_and(|a| a.missing > 0),
         }
     }

@@ -15,7 +15,7 @@ fn full_of_live_ones_the_newcomer_is_refused() {
     let client = send(&mut tx, &msg(1), 0);
     assert_eq!(receive(&mut tx, &msg(3), 1), Inbound::Full);
     assert_eq!(receive(&mut tx, &msg(1), 1), Inbound::Retransmission, "who is in stays in");
-    assert_eq!(send_on(&mut tx, &msg(3), target(), false, 1), Err(Full));
+    assert_eq!(send_on(&mut tx, &msg(3), target(), false, 1), Err(TableFull));
     tx.drop_client(client, ms(2));
     receive_new(&mut tx, &msg(3), 3);
     assert_quiet(&mut tx);

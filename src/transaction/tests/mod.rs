@@ -97,7 +97,7 @@ fn send(tx: &mut Transactions, msg: &Message, at: u64) -> ClientId {
     send_on(tx, msg, target(), false, at).expect("room")
 }
 
-fn send_on(tx: &mut Transactions, msg: &Message, flow: Flow, reliable: bool, at: u64) -> Result<ClientId, Full> {
+fn send_on(tx: &mut Transactions, msg: &Message, flow: Flow, reliable: bool, at: u64) -> Result<ClientId, TableFull> {
     let branch = msg.top_via().and_then(|via| via.branch).expect("a branch").of(msg.bytes()).to_vec();
     let bytes = msg.bytes().clone();
     tx.send_request(msg.method(), msg.method_name(), &branch, flow, bytes, reliable, clock::ms(at))
@@ -106,7 +106,15 @@ fn send_on(tx: &mut Transactions, msg: &Message, flow: Flow, reliable: bool, at:
 /// The target answers.
 fn answer(tx: &mut Transactions, to: &Message, status: u16, at: u64) -> Option<u16> {
     let msg = response(to, status, "b1");
-    tx.receive_response(&msg, target(), clock::ms(at)).map(|answer| answer.status)
+    take_response(tx, &msg, target(), clock::ms(at)).map(|answer| answer.status)
+}
+
+/// A response from where requests on `flow` go: what the caller has to deal with.
+fn take_response(tx: &mut Transactions, msg: &Message, flow: Flow, now: Instant) -> Option<Answer> {
+    match tx.receive_response_if(msg, now, |sent| sent == flow) {
+        Received::New(answer) => Some(answer),
+        Received::Absorbed | Received::Stray => None,
+    }
 }
 
 /// What was asked of the caller since the last look, one line each, e.g. `phone← 200`, `target← INVITE`; `again` marks a

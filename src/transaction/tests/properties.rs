@@ -175,7 +175,7 @@ fn happen(
         }
         Happens::ToClient(bytes) => {
             let msg = Message::scan(bytes).expect("a message");
-            if let Some(answer) = client.receive_response(&msg, target(), now) {
+            if let Some(answer) = take_response(client, &msg, target(), now) {
                 let record = &mut records[ids[&answer.client]];
                 // A 2xx to INVITE comes as often as it is doubled.
                 if !(record.finals == [answer.status] && answer.status < 300 && msg.method() == Method::Invite) {

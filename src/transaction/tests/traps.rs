@@ -12,7 +12,7 @@ fn trap_13_late_answers_to_a_dropped_branch_are_absorbed() {
     asked(&mut tx);
     tx.drop_client(dropped, ms(4000));
     assert_eq!(answer(&mut tx, &first, 503, 4100), None);
-    let good = tx.receive_response(&response(&second, 200, "b1"), target(), ms(4200));
+    let good = take_response(&mut tx, &response(&second, 200, "b1"), target(), ms(4200));
     assert_eq!(good, Some(Answer { client: kept, status: 200 }));
     assert_eq!(pass_time(&mut tx, 60_000), ["9200 client ended"], "of the dropped one nothing is heard");
     assert_quiet(&mut tx);
@@ -48,7 +48,7 @@ fn trap_14_ack_for_a_failure_is_hop_by_hop() {
     send(&mut tx, &invite, 0);
     sent(&mut tx);
     let busy = response(&invite, 486, "callee");
-    assert!(tx.receive_response(&busy, target(), ms(50)).is_some());
+    assert!(take_response(&mut tx, &busy, target(), ms(50)).is_some());
     let acks = sent(&mut tx);
     let expected = "ACK sip:bob@example.com SIP/2.0\r\n\
          Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK-1\r\n\
@@ -62,7 +62,7 @@ fn trap_14_ack_for_a_failure_is_hop_by_hop() {
          Content-Length: 0\r\n\r\n";
     assert_eq!(acks.iter().map(|ack| String::from_utf8_lossy(ack.bytes())).collect::<Vec<_>>(), [expected]);
     // The failure again: so is the ACK, and the caller hears nothing.
-    assert!(tx.receive_response(&busy, target(), ms(550)).is_none());
+    assert!(take_response(&mut tx, &busy, target(), ms(550)).is_none());
     assert_eq!(asked(&mut tx), ["target← ACK again"]);
     assert_quiet(&mut tx);
 }
@@ -90,7 +90,7 @@ fn trap_14_a_swallowed_failure_is_acknowledged_on_its_flow() {
     tx.drop_client(id, ms(4000));
     asked(&mut tx);
     let late = response(&invite, 503, "callee");
-    assert_eq!(tx.receive_response(&late, connection(), ms(5000)), None);
+    assert_eq!(take_response(&mut tx, &late, connection(), ms(5000)), None);
     assert_eq!(asked(&mut tx), ["connection← ACK"]);
     assert_quiet(&mut tx);
 }
@@ -163,7 +163,7 @@ fn trap_15_a_cancelled_invite_that_stays_silent_times_out() {
     let invite = request("INVITE", "z9hG4bK-1", 7);
     let id = send_on(&mut tx, &invite, connection(), true, 0).expect("room");
     let ringing = response(&invite, 180, "b1");
-    assert!(tx.receive_response(&ringing, connection(), ms(100)).is_some());
+    assert!(take_response(&mut tx, &ringing, connection(), ms(100)).is_some());
     let cancel = tx.cancel_bytes(id).expect("a CANCEL");
     tx.cancel(id, cancel, ms(200));
     assert_eq!(asked(&mut tx), ["connection← INVITE", "connection← CANCEL"]);
@@ -265,7 +265,7 @@ fn trap_18_every_fork_of_an_invite_passes() {
     for (at, status, tag) in
         [(10, 180, "a"), (20, 183, "b"), (30, 180, "a"), (40, 200, "b"), (50, 200, "a"), (60, 200, "b")]
     {
-        let got = tx.receive_response(&response(&invite, status, tag), target(), ms(at));
+        let got = take_response(&mut tx, &response(&invite, status, tag), target(), ms(at));
         assert_eq!(got, Some(Answer { client: id, status }), "{status} of {tag}");
     }
     assert_quiet(&mut tx);
