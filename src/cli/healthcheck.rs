@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Failure;
-use super::reach::{AdminArgs, FileArgs, get};
+use super::locate::{AdminArgs, FileArgs, get};
 use super::terminal::visible;
 
 /// The arguments of `holdline healthcheck`.

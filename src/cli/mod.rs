@@ -2,11 +2,13 @@
 
 pub mod args;
 mod check;
+mod contents;
 mod demo;
 mod failure;
 mod healthcheck;
+mod locate;
+mod notes;
 mod phones;
-mod reach;
 mod reload;
 mod roll;
 mod run;

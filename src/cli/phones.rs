@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::Failure;
-use super::reach::{ControlArgs, FileArgs, ask};
+use super::locate::{ControlArgs, FileArgs, ask};
 use super::terminal::{json, print, span, table, visible};
 use crate::control::Command;
 

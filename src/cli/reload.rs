@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::args::RunArgs;
-use super::run::tell;
-use super::watch::Contents;
+use super::contents::Contents;
+use super::notes;
 use crate::config::keys::find;
 use crate::config::{Config, ConfigError, Layers};
 use crate::driver::{Live, Request};
@@ -141,7 +141,7 @@ impl Reloader {
             tracing::warn!("log_level has no effect: RUST_LOG decides");
         }
         let fresh = config.notes.iter().filter(|note| !self.notes.contains(&note.text));
-        fresh.for_each(tell);
+        fresh.for_each(notes::log);
 
         let mut frozen = layers.differences(&self.start);
         frozen.retain(|name| find(name).is_some_and(|key| !key.live));

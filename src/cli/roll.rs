@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Failure;
-use super::reach::{ControlArgs, FileArgs, ask};
+use super::locate::{ControlArgs, FileArgs, ask};
 use super::terminal::{json, print, visible};
 use crate::control::Command;
 

@@ -9,10 +9,11 @@ use tokio::sync::mpsc;
 use super::Failure;
 use super::args::RunArgs;
 use super::check::upstream;
+use super::notes::log;
 use super::reload::Reloader;
 use super::watch::watch;
 use crate::admin::{Admin, Shared};
-use crate::config::{Config, ControlPath, Layers, Note, misspelt_variables};
+use crate::config::{Config, ControlPath, Layers, misspelt_variables};
 use crate::control::{self, Control, Place};
 use crate::dns::Resolver;
 use crate::driver::{Driver, Request, Setup, StartError};
@@ -109,18 +110,10 @@ impl From<Config> for Setup {
 fn introduce(config: &Config) {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = REVISION, "holdline");
     tracing::info!(failures = config.upstream.failures, "upstream: {}", upstream(config));
-    config.notes.iter().for_each(tell);
+    config.notes.iter().for_each(log);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for (name, meant) in misspelt_variables(names) {
         tracing::warn!(variable = name, "not a setting; did you mean {meant}?");
-    }
-}
-
-/// What is odd about a configuration.
-pub(super) fn tell(Note { warning, text }: &Note) {
-    match warning {
-        true => tracing::warn!("{text}"),
-        false => tracing::info!("{text}"),
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::Failure;
-use super::reach::{AdminArgs, ControlArgs, FileArgs, ask, get};
+use super::locate::{AdminArgs, ControlArgs, FileArgs, ask, get};
 use super::terminal::{json, print, visible, watch};
 use crate::control::Command;
 

@@ -4,22 +4,16 @@
 //! file with what it held before. A change is read when two looks in a row have seen the same: a file caught half-written
 //! may well be valid, and mean something else. What cannot be used changes nothing; whatever repairs it is the next change.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use ring::digest::{SHA256, digest};
 use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::contents::{Contents, look};
 use super::reload::{Reloader, Stopped};
 
 /// Files are looked at this often.
 const EVERY: Duration = Duration::from_secs(2);
-
-/// What each file holds, as a digest. One that cannot be read (`None`) is told from an empty one.
-pub(super) type Contents = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// Watches the files for as long as somebody takes what is in them; at once on SIGHUP.
 pub(super) async fn watch(mut reloader: Reloader, mut hangup: Signal) {
@@ -59,18 +53,10 @@ impl Looks {
     }
 }
 
-/// Read where waiting for a disk holds nobody up.
-async fn look(files: Vec<PathBuf>) -> Contents {
-    let contents = |file: PathBuf| {
-        let bytes = fs::read(&file).ok();
-        (file, bytes.map(|bytes| digest(&SHA256, &bytes).as_ref().to_vec()))
-    };
-    let looked = tokio::task::spawn_blocking(move || files.into_iter().map(contents).collect());
-    looked.await.unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn file(text: Option<&str>) -> Contents {

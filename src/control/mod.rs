@@ -22,7 +22,7 @@ use serde_json::Value;
 
 pub use client::{AskError, ask};
 pub use server::serve;
-pub use socket::{BindError, Control, LONGEST_PATH, Place};
+pub use socket::{Control, ControlBindError, LONGEST_PATH, Place};
 
 /// The name of the socket in the state directory, where no other path is configured.
 pub const DEFAULT_NAME: &str = "control.sock";
@@ -57,7 +57,7 @@ pub enum Answer {
     /// Why not.
     Error {
         /// For programs.
-        kind: Refusal,
+        kind: CommandRefusal,
         /// For people: one line.
         message: String,
     },
@@ -66,7 +66,7 @@ pub enum Answer {
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Refusal {
+pub enum CommandRefusal {
     /// The line is no question.
     BadRequest,
     /// There are no targets yet.

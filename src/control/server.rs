@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Answer, Command, Refusal};
+use super::{Answer, Command, CommandRefusal};
 use crate::admin::about;
 use crate::driver::Request;
 use crate::proxy::phones::Query;
@@ -93,7 +93,7 @@ async fn converse(mut stream: UnixStream, requests: &mpsc::Sender<Request>, star
             } else {
                 format!("not a question: {error}")
             };
-            Answer::Error { kind: Refusal::BadRequest, message }
+            Answer::Error { kind: CommandRefusal::BadRequest, message }
         }
     };
     let mut bytes = serde_json::to_vec(&answer)?;
@@ -112,9 +112,9 @@ async fn roll(requests: &mpsc::Sender<Request>, target: Option<String>) -> Answe
         }
         Some(Err(error)) => {
             let kind = match error {
-                RollError::NotReady => Refusal::NotReady,
-                RollError::NoSuchTarget { .. } => Refusal::NoSuchTarget,
-                RollError::AlreadyActive(_) => Refusal::AlreadyActive,
+                RollError::NotReady => CommandRefusal::NotReady,
+                RollError::NoSuchTarget { .. } => CommandRefusal::NoSuchTarget,
+                RollError::AlreadyActive(_) => CommandRefusal::AlreadyActive,
             };
             Answer::Error { kind, message: error.to_string() }
         }
@@ -137,5 +137,5 @@ async fn ask<T>(requests: &mpsc::Sender<Request>, question: impl FnOnce(oneshot:
 fn silent() -> Answer {
     let message =
         "Holdline does not answer: it is stopping, or its loop hangs (see /livez). What was asked for may still happen";
-    Answer::Error { kind: Refusal::Silent, message: message.to_owned() }
+    Answer::Error { kind: CommandRefusal::Silent, message: message.to_owned() }
 }

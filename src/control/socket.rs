@@ -20,7 +20,7 @@ const BACKLOG: i32 = 16;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub enum ControlBindError {
     /// Somebody answers there.
     #[error("control {}: another Holdline listens there; give each its own --control or --state-dir", .0.display())]
     InUse(PathBuf),
@@ -62,11 +62,11 @@ fn identity(found: &fs::Metadata) -> Identity {
 
 impl Control {
     /// Binds. A file left over by a process that is gone is replaced.
-    pub fn bind(path: &Path) -> Result<Control, BindError> {
-        let system = |error| BindError::System { path: path.to_owned(), error };
+    pub fn bind(path: &Path) -> Result<Control, ControlBindError> {
+        let system = |error| ControlBindError::System { path: path.to_owned(), error };
         match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
-            Ok(_) if is_alive(path).map_err(system)? => return Err(BindError::InUse(path.to_owned())),
+            Ok(found) if !found.file_type().is_socket() => return Err(ControlBindError::NotASocket(path.to_owned())),
+            Ok(_) if is_alive(path).map_err(system)? => return Err(ControlBindError::InUse(path.to_owned())),
             Ok(_) => fs::remove_file(path).map_err(system)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(system(error)),

@@ -49,7 +49,7 @@ fn one_line_is_asked_and_one_is_answered() {
     let Ok(Answer::Ok(status)) = ask(&path, &Command::Status {}) else { panic!("an answer") };
     assert_eq!((&status["draining"], status["holdline"]["version"].is_string()), (&json!(false), true));
     let refused = ask(&path, &Command::Roll { target: Some("c".to_owned()) }).unwrap();
-    let Answer::Error { kind: Refusal::NoSuchTarget, message } = refused else { panic!("{refused:?}") };
+    let Answer::Error { kind: CommandRefusal::NoSuchTarget, message } = refused else { panic!("{refused:?}") };
     assert!(message.contains("a:1, b:2"), "{message}");
 }
 
@@ -84,7 +84,7 @@ fn a_file_left_over_is_replaced_and_a_live_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
     let first = Control::bind(&path).unwrap();
-    assert!(matches!(Control::bind(&path), Err(BindError::InUse(_))));
+    assert!(matches!(Control::bind(&path), Err(ControlBindError::InUse(_))));
     let Control { listener, place } = first;
     // As after kill -9: nobody listens, and the file is still there.
     drop(listener);
@@ -94,10 +94,12 @@ fn a_file_left_over_is_replaced_and_a_live_one_is_not() {
     drop(second);
 
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(Control::bind(&path), Err(BindError::NotASocket(_))));
+    assert!(matches!(Control::bind(&path), Err(ControlBindError::NotASocket(_))));
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     let missing = Control::bind(&folder.path().join("no/such/directory.sock"));
-    assert!(matches!(missing, Err(BindError::System { ref error, .. }) if error.kind() == io::ErrorKind::NotFound));
+    assert!(
+        matches!(missing, Err(ControlBindError::System { ref error, .. }) if error.kind() == io::ErrorKind::NotFound)
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::config::keys::find;
 use crate::config::{Layers, Origin, whereabouts};
-use crate::control::{self, Answer, Command, DEFAULT_NAME, Refusal};
+use crate::control::{self, Answer, Command, CommandRefusal, DEFAULT_NAME};
 
 /// Where README's example keeps its state: looked at where nothing says otherwise.
 const USUAL: &str = "/var/lib/holdline";
@@ -88,13 +88,13 @@ impl ControlArgs {
 pub(super) fn ask(path: &Path, command: &Command) -> Result<Value, Failure> {
     match control::ask(path, command) {
         Ok(Answer::Ok(value)) => Ok(value),
-        Ok(Answer::Error { kind: Refusal::NoSuchTarget | Refusal::BadRequest, message }) => {
+        Ok(Answer::Error { kind: CommandRefusal::NoSuchTarget | CommandRefusal::BadRequest, message }) => {
             Err(Failure::Usage(super::terminal::visible(&message)))
         }
-        Ok(Answer::Error { kind: Refusal::NotReady | Refusal::AlreadyActive, message }) => {
+        Ok(Answer::Error { kind: CommandRefusal::NotReady | CommandRefusal::AlreadyActive, message }) => {
             Err(Failure::Other(anyhow!(super::terminal::visible(&message))))
         }
-        Ok(Answer::Error { kind: Refusal::Silent, message }) => Err(Failure::Unavailable(anyhow!(message))),
+        Ok(Answer::Error { kind: CommandRefusal::Silent, message }) => Err(Failure::Unavailable(anyhow!(message))),
         Err(error) => {
             let hint = "give its --control, --state-dir or --config; holdline run has a control socket where it has a \
                         state_dir or control";
