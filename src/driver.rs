@@ -17,7 +17,7 @@ use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
 use crate::proxy::bindings::Change;
 use crate::proxy::phones::{Phones, Query};
 use crate::proxy::{Action, Core, Event, Fresh, Settings as ProxySettings, Socket};
-use crate::store::{Restored, Store, StoreError};
+use crate::store::{RestoredState, Store, StoreError};
 use crate::systemd::Notifier;
 use crate::transport::tls::TlsError;
 use crate::transport::{self, BindError, Transports};
@@ -140,7 +140,7 @@ impl Driver {
         let now = Instant::now();
         let (store, restored) = match &setup.state_dir {
             Some(dir) => Store::open(dir).map(|(store, restored)| (Some(store), restored))?,
-            None => (None, Restored::default()),
+            None => (None, RestoredState::default()),
         };
         let transports = Transports::bind(&setup.transport, metrics.clone()).await?;
         let sockets = transports.listeners().iter().map(socket).collect();
@@ -181,7 +181,7 @@ impl Driver {
 
     /// The bound sockets, with real ports.
     #[must_use]
-    pub fn sockets(&self) -> &[transport::Bound] {
+    pub fn sockets(&self) -> &[transport::BoundSocket] {
         self.transports.listeners()
     }
 
@@ -366,7 +366,7 @@ impl Driver {
     }
 }
 
-fn socket(bound: &transport::Bound) -> Socket {
+fn socket(bound: &transport::BoundSocket) -> Socket {
     Socket {
         id: bound.socket,
         side: bound.side,

@@ -8,7 +8,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
 use super::digest::Algorithm;
-use super::phone::{self, Answer, Outcome, Phone, Refresh};
+use super::phone::{self, Answer, Phone, Refresh, RegisterOutcome};
 use super::registrar::{self, Behaviour, Outgoing, Reach, Reaction, Registrar};
 use super::tls;
 use super::wire::{End, Timers};
@@ -79,7 +79,7 @@ impl Pair {
 async fn a_phone_registers_refreshes_and_leaves_over_every_transport() {
     for transport in Transport::ALL {
         let pair = Pair::over(transport);
-        assert_eq!(pair.phone.register().await, Outcome::Registered(3600), "over {transport}");
+        assert_eq!(pair.phone.register().await, RegisterOutcome::Registered(3600), "over {transport}");
         let bindings = pair.registrar.bindings("alice@pbx.example");
         let record = pair.phone.record();
         assert_eq!(bindings.len(), 1);
@@ -88,9 +88,9 @@ async fn a_phone_registers_refreshes_and_leaves_over_every_transport() {
         assert_eq!(record.finals.iter().map(|f| f.status).collect::<Vec<_>>(), [401, 200]);
         assert_eq!(record.server.as_deref(), Some("a"));
         // The nonce is used again: no second challenge, no second binding.
-        assert_eq!(pair.phone.register().await, Outcome::Registered(3600));
+        assert_eq!(pair.phone.register().await, RegisterOutcome::Registered(3600));
         assert_eq!((pair.registers(), pair.registrar.bindings("alice@pbx.example").len()), (3, 1));
-        assert_eq!(pair.phone.unregister().await, Outcome::Registered(0));
+        assert_eq!(pair.phone.unregister().await, RegisterOutcome::Registered(0));
         assert!(pair.registrar.registered().is_empty());
         assert!(!pair.phone.read(|record| record.registered));
         assert_eq!(pair.phone.read(phone::Record::errors), Vec::<String>::new());
@@ -104,7 +104,7 @@ async fn both_hashes_are_spoken_and_a_wrong_password_is_not_believed() {
         let pair = Pair::with(Transport::Udp, |r| r.algorithms = vec![algorithm], |_| {});
         assert!(pair.phone.register().await.is_registered());
         let pair = Pair::with(Transport::Udp, |r| r.algorithms = vec![algorithm], |p| p.password = "x".into());
-        assert_eq!(pair.phone.register().await, Outcome::Rejected(401));
+        assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(401));
         assert!(pair.registrar.registered().is_empty());
     }
 }
@@ -137,7 +137,7 @@ async fn silence_runs_into_timer_f_and_recovers() {
         let pair = Pair::hasty(transport);
         assert!(pair.phone.register().await.is_registered());
         pair.registrar.behave(Behaviour::Silent).await.unwrap();
-        assert_eq!(pair.phone.register().await, Outcome::TimedOut, "over {transport}");
+        assert_eq!(pair.phone.register().await, RegisterOutcome::TimedOut, "over {transport}");
         let sent = pair.registrar.read(|r| r.received.len()) - 2;
         // At 0, 20, 60, 140, 220 and perhaps at 300 ms.
         assert!(if transport.is_reliable() { sent == 1 } else { (4..=6).contains(&sent) }, "{sent} over {transport}");
@@ -153,7 +153,7 @@ async fn an_unreachable_registrar_answers_no_syn() {
     pair.registrar.behave(Behaviour::Unreachable).await.unwrap();
     let connect = tokio::net::TcpStream::connect(pair.registrar.addr(Transport::Tcp));
     assert!(tokio::time::timeout(Duration::from_millis(300), connect).await.is_err());
-    assert_eq!(pair.phone.register().await, Outcome::Broken);
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Broken);
     pair.registrar.behave(Behaviour::Normal).await.unwrap();
     assert!(pair.phone.register().await.is_registered());
 }
@@ -162,7 +162,7 @@ async fn an_unreachable_registrar_answers_no_syn() {
 async fn a_tls_handshake_waits_while_the_registrar_is_silent() {
     let pair = Pair::hasty(Transport::Tls);
     pair.registrar.behave(Behaviour::Silent).await.unwrap();
-    assert_eq!(pair.phone.register().await, Outcome::Broken);
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Broken);
     pair.registrar.behave(Behaviour::Normal).await.unwrap();
     assert!(pair.phone.register().await.is_registered());
 }
@@ -172,7 +172,7 @@ async fn any_status_can_be_the_answer_to_everything() {
     for status in [403, 404, 408, 423, 500, 503] {
         let pair = Pair::over(Transport::Udp);
         pair.registrar.behave(Behaviour::Answer(status)).await.unwrap();
-        assert_eq!(pair.phone.register().await, Outcome::Rejected(status));
+        assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(status));
         assert_eq!(pair.phone.request("OPTIONS", "sip:pbx.example", &[], b"").await.status(), status);
         assert_eq!(pair.registrar.read(|r| r.answered.get(&status).copied()), Some(1));
     }
@@ -182,7 +182,7 @@ async fn any_status_can_be_the_answer_to_everything() {
 async fn a_challenge_and_then_a_failure() {
     let pair = Pair::over(Transport::Tcp);
     pair.registrar.behave(Behaviour::ChallengeThen(503)).await.unwrap();
-    assert_eq!(pair.phone.register().await, Outcome::Rejected(503));
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(503));
     assert_eq!(pair.phone.read(|r| r.finals.iter().map(|f| f.status).collect::<Vec<_>>()), [401, 503]);
 }
 
@@ -198,7 +198,7 @@ async fn refusing_means_refused_on_the_same_port_until_it_is_open_again() {
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         let taken = tokio::net::TcpSocket::new_v4().unwrap().bind(addr);
         assert!(taken.is_err(), "the port is kept");
-        assert_eq!(pair.phone.register().await, Outcome::Broken);
+        assert_eq!(pair.phone.register().await, RegisterOutcome::Broken);
         pair.registrar.behave(Behaviour::Normal).await.unwrap();
         assert!(pair.phone.register().await.is_registered(), "over {transport}");
     }
@@ -228,7 +228,7 @@ async fn connections_are_reset_closed_or_fail_in_the_handshake() {
             let pair = Pair::hasty(transport);
             assert!(pair.phone.register().await.is_registered());
             pair.registrar.behave(behaviour.clone()).await.unwrap();
-            assert_eq!(pair.phone.register().await, Outcome::Broken, "{behaviour:?} over {transport}");
+            assert_eq!(pair.phone.register().await, RegisterOutcome::Broken, "{behaviour:?} over {transport}");
             pair.registrar.behave(Behaviour::Normal).await.unwrap();
             assert!(pair.phone.register().await.is_registered(), "{behaviour:?} over {transport}");
             let ends = pair.phone.read(|r| r.closed.iter().map(|(_, why)| why.clone()).collect::<Vec<_>>());
@@ -238,7 +238,7 @@ async fn connections_are_reset_closed_or_fail_in_the_handshake() {
     }
     let pair = Pair::hasty(Transport::Tls);
     pair.registrar.behave(Behaviour::BreakTls).await.unwrap();
-    assert_eq!(pair.phone.register().await, Outcome::Broken);
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Broken);
     assert!(pair.phone.read(|r| r.broken[0].1.contains("HandshakeFailure")), "{:?}", pair.phone.record().broken);
 }
 
@@ -250,12 +250,12 @@ async fn a_late_answer_and_a_provisional_one() {
     assert!(pair.phone.read(|r| r.slowest) >= Duration::from_millis(100));
 
     pair.registrar.behave(Behaviour::TryingOnly).await.unwrap();
-    assert_eq!(pair.phone.register().await, Outcome::TimedOut);
+    assert_eq!(pair.phone.register().await, RegisterOutcome::TimedOut);
 
     // Later than Timer F: the phone has given up and says so.
     pair.registrar.behave(Behaviour::Normal).await.unwrap();
     pair.registrar.next([Reaction::After(Duration::from_millis(500), Box::new(Reaction::Normal))]);
-    assert_eq!(pair.phone.register().await, Outcome::TimedOut);
+    assert_eq!(pair.phone.register().await, RegisterOutcome::TimedOut);
     pair.phone.wait("the late answer", WITHIN, |r| r.late.len() == 1).await.unwrap();
     assert!(pair.phone.read(|r| r.unexpected.is_empty()));
 }
@@ -266,9 +266,9 @@ async fn the_next_requests_can_be_scripted_one_by_one() {
     assert!(pair.phone.register().await.is_registered());
     let retry_after = vec![("Retry-After".to_owned(), "7".to_owned())];
     pair.registrar.next([Reaction::Answer(500), Reaction::Nothing, Reaction::AnswerWith(503, retry_after)]);
-    assert_eq!(pair.phone.register().await, Outcome::Rejected(500));
-    assert_eq!(pair.phone.register().await, Outcome::TimedOut);
-    assert_eq!(pair.phone.register().await, Outcome::Rejected(503));
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(500));
+    assert_eq!(pair.phone.register().await, RegisterOutcome::TimedOut);
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(503));
     assert_eq!(pair.phone.read(|r| r.finals.last().unwrap().message.header("Retry-After").unwrap().to_owned()), "7");
     assert!(pair.phone.register().await.is_registered());
     // Repetitions met what the first one met, and are not counted.
@@ -277,7 +277,7 @@ async fn the_next_requests_can_be_scripted_one_by_one() {
         if message.header("Authorization").is_some() { Reaction::Answer(404) } else { Reaction::Normal }
     };
     pair.registrar.behave(Behaviour::Custom(Arc::new(custom))).await.unwrap();
-    assert_eq!(pair.phone.register().await, Outcome::Rejected(404));
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(404));
 }
 
 #[tokio::test]
@@ -345,7 +345,7 @@ async fn the_registrar_refuses_what_a_real_one_would() {
     let path = ("Path".to_owned(), "<sip:edge@127.0.0.1;lr>".to_owned());
     let with_path = |p: &mut phone::Options| p.headers = vec![path.clone()];
     let pair = Pair::with(Transport::Udp, |_| {}, with_path);
-    assert_eq!(pair.phone.register().await, Outcome::Rejected(420));
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(420));
     let pair = Pair::with(
         Transport::Udp,
         |_| {},
@@ -359,17 +359,17 @@ async fn the_registrar_refuses_what_a_real_one_would() {
     assert_eq!(pair.phone.read(|r| r.finals[1].message.header("Path").map(str::to_owned)), Some(path.1.clone()));
 
     let pair = Pair::with(Transport::Udp, |r| r.min_expires = 60, |p| p.expires = 30);
-    assert_eq!(pair.phone.register().await, Outcome::Rejected(423));
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(423));
     assert_eq!(pair.phone.read(|r| r.finals[1].message.header("Min-Expires").map(str::to_owned)), Some("60".into()));
 
     let pair = Pair::with(Transport::Udp, |r| r.max_contacts = 1, |_| {});
     assert!(pair.phone.register().await.is_registered());
     let second = phone::Options::new("alice", pair.registrar.addr(Transport::Udp));
-    assert_eq!(Phone::start(second).unwrap().register().await, Outcome::Rejected(403));
+    assert_eq!(Phone::start(second).unwrap().register().await, RegisterOutcome::Rejected(403));
 
     let reg_id = |p: &mut phone::Options| p.contact_params = ";reg-id=1".into();
     let pair = Pair::with(Transport::Udp, |r| r.outbound = true, reg_id);
-    assert_eq!(pair.phone.register().await, Outcome::Rejected(439));
+    assert_eq!(pair.phone.register().await, RegisterOutcome::Rejected(439));
 }
 
 #[tokio::test]

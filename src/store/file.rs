@@ -13,7 +13,7 @@ use redb::{
 };
 use tracing::warn;
 
-use super::{Restored, StoredBinding};
+use super::{RestoredState, StoredBinding};
 use crate::upstream::Persisted;
 
 /// The layout written below; a file that says another number is moved aside like a damaged one.
@@ -37,7 +37,7 @@ pub(super) enum OpenError {
 }
 
 /// Opens the file, or moves a damaged one aside and begins a new one.
-pub(super) fn open_or_replace(path: &Path) -> Result<(Database, Restored), OpenError> {
+pub(super) fn open_or_replace(path: &Path) -> Result<(Database, RestoredState), OpenError> {
     match open(path) {
         Err(OpenError::Damaged(why)) => {
             let aside = aside(path);
@@ -55,7 +55,7 @@ fn aside(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn open(path: &Path) -> Result<(Database, Restored), OpenError> {
+fn open(path: &Path) -> Result<(Database, RestoredState), OpenError> {
     // The Contact key is in it: for our own eyes only. redb takes an empty file for a new one.
     OpenOptions::new()
         .create(true)
@@ -73,7 +73,7 @@ fn open(path: &Path) -> Result<(Database, Restored), OpenError> {
 }
 
 /// What can be read where nothing can be written.
-pub(super) fn read_only(path: &Path) -> Option<Restored> {
+pub(super) fn read_only(path: &Path) -> Option<RestoredState> {
     guarded(|| read(&Builder::new().set_cache_size(CACHE).open_read_only(path).map_err(sort_out)?)).ok()
 }
 
@@ -135,7 +135,7 @@ fn prepare(database: &Database) -> Result<(), OpenError> {
     }
 }
 
-fn read(database: &impl ReadableDatabase) -> Result<Restored, OpenError> {
+fn read(database: &impl ReadableDatabase) -> Result<RestoredState, OpenError> {
     let reading = database.begin_read().map_err(|e| damaged(&e))?;
     let meta = reading.open_table(META).map_err(|e| damaged(&e))?;
     let bytes = |name: &str| -> Result<Option<Vec<u8>>, OpenError> {
@@ -161,7 +161,7 @@ fn read(database: &impl ReadableDatabase) -> Result<Restored, OpenError> {
     if unreadable > 0 {
         warn!(unreadable, "stored bindings that cannot be read are left out");
     }
-    Ok(Restored { upstream, bindings, key })
+    Ok(RestoredState { upstream, bindings, key })
 }
 
 /// Writes everything in one transaction, durable when this returns. Whatever goes wrong, a panic included, is an error.

@@ -30,7 +30,7 @@ pub const FILE_NAME: &str = "holdline.redb";
 
 /// What the file held.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Restored {
+pub struct RestoredState {
     /// Active target and last good set.
     pub upstream: Option<Persisted>,
     /// Bindings, expired ones included: only the caller knows the time.
@@ -91,7 +91,7 @@ impl Store {
     /// A file that is damaged or of something else is moved aside and a new one begun. Where nothing can be written (no
     /// permission, read-only, full), the store works in memory and tries again in the background. Each is a logged
     /// warning, once. Error: only if another process has the file open.
-    pub fn open(dir: &Path) -> Result<(Store, Restored), StoreError> {
+    pub fn open(dir: &Path) -> Result<(Store, RestoredState), StoreError> {
         let path = dir.join(FILE_NAME);
         if let Err(error) = std::fs::create_dir_all(dir) {
             warn!(state_dir = %dir.display(), %error, "cannot make the state directory");

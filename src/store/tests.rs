@@ -32,7 +32,7 @@ fn binding(id: &str, expires_at: u64) -> StoredBinding {
     }
 }
 
-fn open(dir: &Path) -> (Store, Restored) {
+fn open(dir: &Path) -> (Store, RestoredState) {
     Store::open(dir).unwrap()
 }
 
@@ -50,7 +50,10 @@ fn everything_is_there_after_a_clean_stop() {
     store.remove_binding("never there");
     drop(store);
     let (_store, restored) = open(dir.path());
-    assert_eq!(restored, Restored { upstream: Some(state("b")), bindings: vec![binding("h1", 200)], key: Some(key) });
+    assert_eq!(
+        restored,
+        RestoredState { upstream: Some(state("b")), bindings: vec![binding("h1", 200)], key: Some(key) }
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use redb::Database;
 use tracing::{info, warn};
 
-use super::Restored;
+use super::RestoredState;
 use super::file::{self, OpenError};
 use super::pending::{Batch, Pending, Work};
 use crate::upstream::Persisted;
@@ -104,7 +104,7 @@ impl Writer {
 
     fn reopen(&self) -> Result<Database, String> {
         match file::open_or_replace(&self.path) {
-            Ok((database, Restored { .. })) => Ok(database),
+            Ok((database, RestoredState { .. })) => Ok(database),
             Err(OpenError::InUse) => Err("in use by another process".to_owned()),
             Err(OpenError::Damaged(why) | OpenError::Io(why)) => Err(why),
         }

@@ -11,7 +11,7 @@ use super::accept::{self, Gate};
 use super::bind::{self, BindError, Sharing};
 use super::settings::{Listen, UpstreamBind};
 use super::udp::{Role, Udp};
-use super::{Bound, Transports};
+use super::{BoundSocket, Transports};
 use crate::flow::{HostPort, Side, SocketId, Transport};
 
 /// How often another port is tried when port 0 finds one that is free for UDP but not for TCP.
@@ -97,7 +97,7 @@ impl Transports {
             self.listening.spawn(accept::listen(listener, gate.clone(), id, transport));
         }
         self.datagram_sockets.push(index);
-        self.bound.push(Bound { socket: id, side: gate.side, transport, local, advertise: advertise.cloned() });
+        self.bound.push(BoundSocket { socket: id, side: gate.side, transport, local, advertise: advertise.cloned() });
         Ok(())
     }
 

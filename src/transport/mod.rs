@@ -58,7 +58,7 @@ const RESERVED: usize = 16;
 const WAITING: usize = 256;
 /// One bound socket, phone-side listeners first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bound {
+pub struct BoundSocket {
     /// Its number in events and flows.
     pub socket: SocketId,
     /// Phone: a listener. Upstream: a socket of the upstream side.
@@ -73,7 +73,7 @@ pub struct Bound {
 
 /// Every socket of this process. See the module's text for the order of calls.
 pub struct Transports {
-    bound: Vec<Bound>,
+    bound: Vec<BoundSocket>,
     udp: Vec<Option<Udp>>,
     /// Index into `udp` by [`SocketId`].
     datagram_sockets: Vec<Option<usize>>,
@@ -146,7 +146,7 @@ impl Transports {
     }
 
     /// Every bound socket: the listeners in configuration order, then the upstream side's.
-    pub fn listeners(&self) -> &[Bound] {
+    pub fn listeners(&self) -> &[BoundSocket] {
         &self.bound
     }
 

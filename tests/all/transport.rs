@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdline::flow::{ConnId, Flow, Hop, NetCommand, NetEvent, Side, Transport};
 use holdline::metrics::Metrics;
-use holdline::transport::{Bound, Listen, Settings, Transports, UpstreamBind};
+use holdline::transport::{BoundSocket, Listen, Settings, Transports, UpstreamBind};
 use tokio::time::{Instant, timeout};
 
 /// Longer than anything here takes; reached only by a failing test.
@@ -64,7 +64,7 @@ impl Rig {
         self.perform(NetCommand::Send { flow, bytes: Bytes::copy_from_slice(bytes) });
     }
 
-    pub fn bound(&self, side: Side, transport: Transport) -> &Bound {
+    pub fn bound(&self, side: Side, transport: Transport) -> &BoundSocket {
         self.transports.listeners().iter().find(|b| b.side == side && b.transport == transport).unwrap()
     }
 

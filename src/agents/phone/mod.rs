@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::sip::{self, Message};
-use super::wire::{Arrival, Exchange, Link, Wire};
+use super::wire::{Exchange, Incoming, Link, Wire};
 use super::{TimedOut, Watched, keep};
 use crate::flow::Transport;
 
@@ -33,7 +33,7 @@ const KEPT: usize = 1_000;
 
 /// How one registration (one or two transactions: without and with credentials) went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RegisterOutcome {
     /// 2xx, with the seconds granted (0 after taking the registration back).
     Registered(u32),
     /// Another final status; 401 where its credentials were not believed.
@@ -44,10 +44,10 @@ pub enum Outcome {
     Broken,
 }
 
-impl Outcome {
-    /// True for [`Outcome::Registered`].
+impl RegisterOutcome {
+    /// True for [`RegisterOutcome::Registered`].
     pub fn is_registered(self) -> bool {
-        matches!(self, Outcome::Registered(_))
+        matches!(self, RegisterOutcome::Registered(_))
     }
 }
 
@@ -55,7 +55,7 @@ impl Outcome {
 #[derive(Debug, Clone)]
 pub struct Phone {
     shared: Arc<Shared>,
-    orders: mpsc::UnboundedSender<(u32, oneshot::Sender<Outcome>)>,
+    orders: mpsc::UnboundedSender<(u32, oneshot::Sender<RegisterOutcome>)>,
     _tasks: Arc<JoinSet<()>>,
 }
 
@@ -78,7 +78,7 @@ impl Phone {
     /// # Errors
     /// Where no port can be bound. A connection that fails is part of the record instead.
     pub fn start(options: Options) -> io::Result<Phone> {
-        let (wire, arrivals) = Wire::new();
+        let (wire, incoming) = Wire::new();
         let mut link = None;
         let mut listening = None;
         if options.transport == Transport::Udp {
@@ -98,7 +98,7 @@ impl Phone {
         });
         let (orders, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        tasks.spawn(answer_requests(Arc::clone(&shared), arrivals));
+        tasks.spawn(answer_requests(Arc::clone(&shared), incoming));
         tasks.spawn(keep_registered(Arc::clone(&shared), receiver));
         Ok(Phone { shared, orders, _tasks: Arc::new(tasks) })
     }
@@ -109,19 +109,19 @@ impl Phone {
     }
 
     /// Registers now (after what is under way) and says how it went.
-    pub async fn register(&self) -> Outcome {
+    pub async fn register(&self) -> RegisterOutcome {
         self.order(self.shared.options.expires).await
     }
 
     /// Takes its registration back: `expires=0`.
-    pub async fn unregister(&self) -> Outcome {
+    pub async fn unregister(&self) -> RegisterOutcome {
         self.order(0).await
     }
 
-    async fn order(&self, expires: u32) -> Outcome {
+    async fn order(&self, expires: u32) -> RegisterOutcome {
         let (reply, outcome) = oneshot::channel();
         let _ = self.orders.send((expires, reply));
-        outcome.await.unwrap_or(Outcome::Broken)
+        outcome.await.unwrap_or(RegisterOutcome::Broken)
     }
 
     /// Changes when it registers again, from now on.
@@ -270,24 +270,24 @@ impl Shared {
 }
 
 /// Answers what comes in, and writes down what nobody waits for.
-async fn answer_requests(shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
-    while let Some(arrival) = arrivals.recv().await {
+async fn answer_requests(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incoming>) {
+    while let Some(arrival) = incoming.recv().await {
         match arrival {
-            Arrival::Message { link, message, at, .. } if message.is_request() => {
+            Incoming::Message { link, message, at, .. } if message.is_request() => {
                 if message.method() != "ACK" {
                     shared.answer(&link, &message).await;
                 }
                 let from = link.remote;
                 shared.record.update(|record| keep(&mut record.requests, KEPT, Seen { at, from, message }));
             }
-            Arrival::Message { link, message, at, late } => shared.record.update(|record| {
+            Incoming::Message { link, message, at, late } => shared.record.update(|record| {
                 let seen = Seen { at, from: link.remote, message };
                 keep(if late { &mut record.late } else { &mut record.unexpected }, KEPT, seen);
             }),
-            Arrival::Garbage { .. } => shared.record.update(|record| record.garbage += 1),
-            Arrival::KeepAlive { .. } => shared.record.update(|record| record.keep_alives += 1),
-            Arrival::Opened { .. } => shared.record.update(|record| record.connections += 1),
-            Arrival::Closed { why, .. } => {
+            Incoming::Garbage { .. } => shared.record.update(|record| record.garbage += 1),
+            Incoming::KeepAlive { .. } => shared.record.update(|record| record.keep_alives += 1),
+            Incoming::Opened { .. } => shared.record.update(|record| record.connections += 1),
+            Incoming::Closed { why, .. } => {
                 shared.record.update(|record| keep(&mut record.closed, KEPT, (Instant::now(), why)));
             }
         }
@@ -298,13 +298,16 @@ async fn answer_requests(shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arriv
 #[derive(Debug, Clone, Copy)]
 enum Last {
     Never,
-    Was(Instant, Outcome),
+    Was(Instant, RegisterOutcome),
     /// It was taken back on demand: not wanted until it is demanded again.
     TakenBack,
 }
 
 /// Registers when told to, and when it is time.
-async fn keep_registered(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<(u32, oneshot::Sender<Outcome>)>) {
+async fn keep_registered(
+    shared: Arc<Shared>,
+    mut orders: mpsc::UnboundedReceiver<(u32, oneshot::Sender<RegisterOutcome>)>,
+) {
     let mut registration = Registration::new();
     let mut refresh = shared.refresh.subscribe();
     let mut last = Last::Never;
@@ -336,11 +339,13 @@ fn next_time(refresh: Refresh, retry: Duration, last: Last) -> Option<Instant> {
     match (refresh, last) {
         (Refresh::OnDemand, _) | (_, Last::TakenBack) => None,
         (_, Last::Never) => Some(Instant::now()),
-        (Refresh::Every(interval), Last::Was(at, Outcome::Registered(_))) => Some(at + interval),
-        (Refresh::Fraction(part), Last::Was(at, Outcome::Registered(granted))) => {
+        (Refresh::Every(interval), Last::Was(at, RegisterOutcome::Registered(_))) => Some(at + interval),
+        (Refresh::Fraction(part), Last::Was(at, RegisterOutcome::Registered(granted))) => {
             Some(at + Duration::from_secs(granted.into()).mul_f64(part.clamp(0.01, 1.0)))
         }
-        (_, Last::Was(at, Outcome::Rejected(_) | Outcome::TimedOut | Outcome::Broken)) => Some(at + retry),
+        (_, Last::Was(at, RegisterOutcome::Rejected(_) | RegisterOutcome::TimedOut | RegisterOutcome::Broken)) => {
+            Some(at + retry)
+        }
     }
 }
 

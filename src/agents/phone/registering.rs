@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::record::Final;
-use super::{Outcome, Shared, new_branch};
+use super::{RegisterOutcome, Shared, new_branch};
 use crate::agents::digest::{Challenge, Credentials};
 use crate::agents::sip::{self, Message, NameAddr};
 use crate::agents::wire::{End, Exchange, Link};
@@ -27,13 +27,13 @@ impl Registration {
     }
 
     /// Registers, or with `expires` 0 takes it back, answering challenges.
-    pub(super) async fn run(&mut self, shared: &Shared, expires: u32) -> Outcome {
+    pub(super) async fn run(&mut self, shared: &Shared, expires: u32) -> RegisterOutcome {
         let outcome = self.attempt(shared, expires).await;
-        shared.record.update(|record| record.registered = matches!(outcome, Outcome::Registered(1..)));
+        shared.record.update(|record| record.registered = matches!(outcome, RegisterOutcome::Registered(1..)));
         outcome
     }
 
-    async fn attempt(&mut self, shared: &Shared, expires: u32) -> Outcome {
+    async fn attempt(&mut self, shared: &Shared, expires: u32) -> RegisterOutcome {
         if !shared.options.remembers_nonce {
             self.known = None;
         }
@@ -42,26 +42,26 @@ impl Registration {
                 Ok(exchange) => exchange,
                 Err(why) => {
                     shared.record.update(|record| record.broke(Instant::now(), why));
-                    return Outcome::Broken;
+                    return RegisterOutcome::Broken;
                 }
             };
             match exchange.end {
                 End::TimerF => {
                     shared.record.update(|record| record.timer_f += 1);
-                    return Outcome::TimedOut;
+                    return RegisterOutcome::TimedOut;
                 }
                 End::Broken(why) => {
                     shared.record.update(|record| record.broke(Instant::now(), why));
-                    return Outcome::Broken;
+                    return RegisterOutcome::Broken;
                 }
                 End::Final(message) => match message.status() {
-                    200..300 => return Outcome::Registered(accept(shared, &message, expires)),
+                    200..300 => return RegisterOutcome::Registered(accept(shared, &message, expires)),
                     401 | 407 if answered < MAX_CHALLENGES && self.learn(&message) => {}
-                    status => return Outcome::Rejected(status),
+                    status => return RegisterOutcome::Rejected(status),
                 },
             }
         }
-        Outcome::Rejected(401)
+        RegisterOutcome::Rejected(401)
     }
 
     /// One transaction.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::sip::Message;
-use super::wire::{Arrival, Exchange, Link, Pit, Wire};
+use super::wire::{Exchange, Incoming, Link, Pit, Wire};
 use super::{TimedOut, Watched, keep};
 use crate::flow::Transport;
 
@@ -74,7 +74,7 @@ impl Registrar {
     /// # Errors
     /// Where a port cannot be bound.
     pub fn start(options: Options) -> io::Result<Registrar> {
-        let (wire, arrivals) = Wire::new();
+        let (wire, incoming) = Wire::new();
         let ports = Ports::take(&options)?;
         ports.open(&wire, &options)?;
         let shared = Arc::new(Shared {
@@ -87,7 +87,7 @@ impl Registrar {
             state: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(run(Arc::clone(&shared), arrivals));
+        tasks.spawn(run(Arc::clone(&shared), incoming));
         Ok(Registrar { shared, _tasks: Arc::new(tasks) })
     }
 
@@ -218,12 +218,12 @@ impl Registrar {
     }
 }
 
-async fn run(shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
+async fn run(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incoming>) {
     let mut late = JoinSet::new();
-    while let Some(arrival) = arrivals.recv().await {
+    while let Some(arrival) = incoming.recv().await {
         while late.try_join_next().is_some() {}
         match arrival {
-            Arrival::Message { link, message, at, .. } if message.is_request() => {
+            Incoming::Message { link, message, at, .. } if message.is_request() => {
                 let reaction = shared.react(&link, &message, at);
                 if reaction.is_immediate() {
                     Shared::perform(&link, reaction).await;
@@ -231,13 +231,13 @@ async fn run(shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
                     late.spawn(async move { Shared::perform(&link, reaction).await });
                 }
             }
-            Arrival::Message { link, message, at, .. } => shared.note(&link, message, at, false),
-            Arrival::Garbage { link, bytes } => {
+            Incoming::Message { link, message, at, .. } => shared.note(&link, message, at, false),
+            Incoming::Garbage { link, bytes } => {
                 shared.record.update(|r| keep(&mut r.garbage, shared.options.kept, (link.remote, bytes)));
             }
-            Arrival::KeepAlive { .. } => shared.record.update(|r| r.keep_alives += 1),
-            Arrival::Opened { .. } => shared.record.update(|r| r.opened += 1),
-            Arrival::Closed { .. } => shared.record.update(|r| r.closed += 1),
+            Incoming::KeepAlive { .. } => shared.record.update(|r| r.keep_alives += 1),
+            Incoming::Opened { .. } => shared.record.update(|r| r.opened += 1),
+            Incoming::Closed { .. } => shared.record.update(|r| r.closed += 1),
         }
     }
 }

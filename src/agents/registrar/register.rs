@@ -65,18 +65,18 @@ enum Freshness {
 
 /// Why a REGISTER is refused, with what the refusal carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     status: u16,
     headers: Vec<(&'static str, String)>,
 }
 
-impl Refusal {
-    fn bare(status: u16) -> Refusal {
-        Refusal { status, headers: Vec::new() }
+impl Rejection {
+    fn bare(status: u16) -> Rejection {
+        Rejection { status, headers: Vec::new() }
     }
 
-    fn with(status: u16, name: &'static str, value: &str) -> Refusal {
-        Refusal { status, headers: vec![(name, value.to_owned())] }
+    fn with(status: u16, name: &'static str, value: &str) -> Rejection {
+        Rejection { status, headers: vec![(name, value.to_owned())] }
     }
 }
 
@@ -126,12 +126,12 @@ impl Shared {
         sip::response(message, &via, &sip::random_token(4), status, &headers, b"")
     }
 
-    pub(super) fn refuse(&self, link: &Link, message: &Message, refusal: &Refusal) -> Bytes {
-        self.answer(link, message, refusal.status, &refusal.headers)
+    pub(super) fn refuse(&self, link: &Link, message: &Message, rejection: &Rejection) -> Bytes {
+        self.answer(link, message, rejection.status, &rejection.headers)
     }
 
     /// True to the password? RFC 3261 §22.2.
-    pub(super) fn check(&self, state: &mut State, message: &Message, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn check(&self, state: &mut State, message: &Message, now: Instant) -> Result<(), Rejection> {
         let Some(password) = &self.options.password else { return Ok(()) };
         let ours = |c: &Credentials| c.realm == self.options.realm && self.options.algorithms.contains(&c.algorithm);
         let values = message.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Authorization"));
@@ -141,19 +141,19 @@ impl Shared {
         let proven = same_uri && credentials.proves(password, message.method());
         match state.nonces.take(&credentials, now, self.options.nonce_lifetime) {
             Freshness::Fresh if proven && message.to_aor().starts_with(&format!("{}@", credentials.username)) => Ok(()),
-            Freshness::Fresh if proven => Err(Refusal::bare(403)),
+            Freshness::Fresh if proven => Err(Rejection::bare(403)),
             Freshness::Stale => Err(self.challenge(state, proven, now)),
             Freshness::Fresh | Freshness::Foreign => Err(self.challenge(state, false, now)),
         }
     }
 
-    fn challenge(&self, state: &mut State, stale: bool, now: Instant) -> Refusal {
+    fn challenge(&self, state: &mut State, stale: bool, now: Instant) -> Rejection {
         let nonce = state.nonces.issue(now);
         let challenge = |algorithm| {
             let (realm, nonce) = (self.options.realm.clone(), nonce.clone());
             ("WWW-Authenticate", Challenge { realm, nonce, algorithm, qop_auth: true, stale }.to_string())
         };
-        Refusal { status: 401, headers: self.options.algorithms.iter().copied().map(challenge).collect() }
+        Rejection { status: 401, headers: self.options.algorithms.iter().copied().map(challenge).collect() }
     }
 
     /// RFC 3261 §10.3 steps 6 to 8. The headers of the 200.
@@ -162,19 +162,19 @@ impl Shared {
         link: &Link,
         message: &Message,
         now: Instant,
-    ) -> Result<Vec<(&'static str, String)>, Refusal> {
+    ) -> Result<Vec<(&'static str, String)>, Rejection> {
         let aor = message.to_aor();
         let path: Vec<String> = message.list("Path").into_iter().map(str::to_owned).collect();
         if let Some(tag) = message.list("Require").into_iter().find(|tag| !tag.eq_ignore_ascii_case("path")) {
-            return Err(Refusal::with(420, "Unsupported", tag));
+            return Err(Rejection::with(420, "Unsupported", tag));
         }
         if !path.is_empty() && !message.has_token("Supported", "path") {
-            return Err(Refusal::with(420, "Unsupported", "path"));
+            return Err(Rejection::with(420, "Unsupported", "path"));
         }
-        let (call_id, (cseq, _)) = (message.call_id().to_owned(), message.cseq().ok_or(Refusal::bare(400))?);
+        let (call_id, (cseq, _)) = (message.call_id().to_owned(), message.cseq().ok_or(Rejection::bare(400))?);
         if message.list("Contact") == ["*"] {
             if message.expires() != Some(0) {
-                return Err(Refusal::bare(400));
+                return Err(Rejection::bare(400));
             }
             self.locations.update(|all| all.remove(&aor, None));
         }
@@ -186,14 +186,14 @@ impl Shared {
                 continue;
             }
             if seconds < self.options.min_expires {
-                return Err(Refusal::with(423, "Min-Expires", &self.options.min_expires.to_string()));
+                return Err(Rejection::with(423, "Min-Expires", &self.options.min_expires.to_string()));
             }
             if self.options.outbound && contact.param("reg-id").is_some() && !first_hop_is_outbound(&path) {
-                return Err(Refusal::bare(439));
+                return Err(Rejection::bare(439));
             }
             let others = |b: &&Binding| b.contact != contact.uri;
             if self.locations.read(|all| all.of(&aor, now).filter(others).count()) >= self.options.max_contacts {
-                return Err(Refusal::bare(403));
+                return Err(Rejection::bare(403));
             }
             let binding = Binding {
                 aor: aor.clone(),

@@ -1,6 +1,6 @@
 //! Sockets and client transactions of the SIP agents.
 //!
-//! A [`Wire`] owns an agent's sockets. Whatever comes in is handed on as an [`Arrival`], except responses to the agent's
+//! A [`Wire`] owns an agent's sockets. Whatever comes in is handed on as an [`Incoming`], except responses to the agent's
 //! own requests: those go to the [`Wire::exchange`] that waits for them. A [`Link`] is one way to one peer; it does not
 //! keep a socket open, so that a closed port really refuses.
 
@@ -39,7 +39,7 @@ const MAX_ORDERS: usize = 8_192;
 
 /// What a [`Wire`] tells its agent.
 #[derive(Debug)]
-pub enum Arrival {
+pub enum Incoming {
     /// A request, or a response that no open transaction wants.
     Message {
         /// How an answer gets back.
@@ -178,7 +178,7 @@ struct Socket {
 
 #[derive(Debug)]
 struct Shared {
-    arrivals: mpsc::Sender<Arrival>,
+    incoming: mpsc::Sender<Incoming>,
     admission: watch::Sender<Admission>,
     exchanges: Exchanges,
     connections: Mutex<HashMap<u64, Link>>,
@@ -188,10 +188,10 @@ struct Shared {
 
 impl Wire {
     /// Without any socket yet, and what its agent has to read.
-    pub fn new() -> (Wire, mpsc::Receiver<Arrival>) {
-        let (arrivals, receiver) = mpsc::channel(MAX_ARRIVALS);
+    pub fn new() -> (Wire, mpsc::Receiver<Incoming>) {
+        let (incoming, receiver) = mpsc::channel(MAX_ARRIVALS);
         let shared = Shared {
-            arrivals,
+            incoming,
             admission: watch::Sender::default(),
             exchanges: Exchanges::default(),
             connections: Mutex::default(),
@@ -335,7 +335,7 @@ impl Shared {
         let (orders, receiver) = mpsc::channel(MAX_ORDERS);
         let link = Link { transport, local, remote, way: Way::Stream { id, orders } };
         lock(&self.connections).insert(id, link.clone());
-        let _ = self.arrivals.send(Arrival::Opened { link: link.clone() }).await;
+        let _ = self.incoming.send(Incoming::Opened { link: link.clone() }).await;
         self.spawn(stream::serve(stream, receiver, link.clone(), Arc::clone(self)));
         link
     }
@@ -351,11 +351,11 @@ impl Shared {
         let at = Instant::now();
         let link = link.clone();
         if bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
-            let _ = self.arrivals.send(Arrival::KeepAlive { link }).await;
+            let _ = self.incoming.send(Incoming::KeepAlive { link }).await;
             return;
         }
         let Some(message) = Message::read(&bytes) else {
-            let _ = self.arrivals.send(Arrival::Garbage { link, bytes }).await;
+            let _ = self.incoming.send(Incoming::Garbage { link, bytes }).await;
             return;
         };
         let (message, late) = if message.is_request() {
@@ -367,7 +367,7 @@ impl Shared {
                 exchange::Delivery::Stray(message) => (message, false),
             }
         };
-        let _ = self.arrivals.send(Arrival::Message { link, message, at, late }).await;
+        let _ = self.incoming.send(Incoming::Message { link, message, at, late }).await;
     }
 
     async fn ended(&self, link: Link, why: String) {
@@ -375,7 +375,7 @@ impl Shared {
             lock(&self.connections).remove(&id);
             self.exchanges.connection_ended(id, &why);
         }
-        let _ = self.arrivals.send(Arrival::Closed { link, why }).await;
+        let _ = self.incoming.send(Incoming::Closed { link, why }).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use holdline::agents::phone::{self, Outcome, Phone};
+use holdline::agents::phone::{self, Phone, RegisterOutcome};
 use holdline::agents::wire::Timers;
 use holdline::flow::Transport;
 use serde_json::Value;
@@ -195,7 +195,7 @@ async fn neutral(stage: &Stage, place: usize, phone: &Phone, count: u64) {
     stage.servers[place].behave("normal").await;
     for code in [401, 403, 404, 423] {
         stage.servers[place].next(&[code]).await;
-        assert_eq!(phone.register().await, Outcome::Rejected(code));
+        assert_eq!(phone.register().await, RegisterOutcome::Rejected(code));
         assert_eq!(stage.count(place).await, count, "{code} is neutral");
     }
 }
@@ -221,7 +221,7 @@ async fn failover_a_target_without_any_address() {
     stage.holdline.until_page("/readyz", 200).await;
     let phone = stage.phone("100");
     let strike = async |count: u64| {
-        assert_eq!(phone.register().await, Outcome::Rejected(503));
+        assert_eq!(phone.register().await, RegisterOutcome::Rejected(503));
         assert_eq!(stage.count(0).await, count);
     };
     let addresses = async |some: bool| {
@@ -238,7 +238,7 @@ async fn failover_a_target_without_any_address() {
     assert_eq!((stage.active().await, stage.failovers().await), (0, 0));
     addresses(true).await;
     stage.servers[0].next(&[403]).await;
-    assert_eq!(phone.register().await, Outcome::Rejected(403));
+    assert_eq!(phone.register().await, RegisterOutcome::Rejected(403));
     assert_eq!(stage.count(0).await, 2);
     registered(phone.register().await);
     assert_eq!(stage.count(0).await, 0);
@@ -265,7 +265,7 @@ async fn failover_a_target_of_the_other_family_is_unreachable() {
         stage.holdline.until_page("/readyz", 200).await;
         let phone = stage.phone("100");
         for count in [1, 2, 0] {
-            assert_eq!(phone.register().await, Outcome::Rejected(503), "{}", setup.name);
+            assert_eq!(phone.register().await, RegisterOutcome::Rejected(503), "{}", setup.name);
             assert_eq!(stage.count(0).await, count, "{}", setup.name);
         }
         let line = stage.holdline.logged("rolled over").await;

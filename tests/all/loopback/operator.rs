@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use holdline::agents::dns;
-use holdline::agents::phone::{self, Outcome};
+use holdline::agents::phone::{self, RegisterOutcome};
 use holdline::flow::Transport;
 use serde_json::Value;
 use tokio::process::Command;
@@ -117,7 +117,7 @@ async fn operator_sees_who_is_rejected_and_who_fails_and_why() {
     assert!(!wrong.register().await.is_registered());
     assert!(!wrong.register().await.is_registered());
     stage.servers[0].next(&[403]).await;
-    assert_eq!(stage.phone("302").register().await, Outcome::Rejected(403));
+    assert_eq!(stage.phone("302").register().await, RegisterOutcome::Rejected(403));
     let renewing = stage.phone("303");
     registered(renewing.register().await);
     stage.servers[0].behave("answer 503").await;
@@ -338,7 +338,7 @@ async fn operator_gets_nothing_raw_that_a_stranger_wrote() {
     let options =
         phone::Options { user_agent: format!("Yea\u{1b}]0;link {hostile}"), ..phone::Options::new(hostile, proxy) };
     let phone = phone::Phone::start(options).unwrap();
-    assert_eq!(phone.register().await, Outcome::Rejected(403));
+    assert_eq!(phone.register().await, RegisterOutcome::Rejected(403));
     let folder = folder.path().display().to_string();
     let admin = holdline.admin().to_string();
     for arguments in [

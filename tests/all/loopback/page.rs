@@ -3,7 +3,7 @@
 mod browser;
 
 use holdline::agents::dns::Mode;
-use holdline::agents::phone::{self, Outcome};
+use holdline::agents::phone::{self, RegisterOutcome};
 use holdline::flow::Transport;
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ async fn page_shows_a_rollover_as_it_happens() {
 
     stage.servers[0].behave("answer 503").await;
     for lit in 1..=2 {
-        assert_eq!(eve.register().await, Outcome::Rejected(500));
+        assert_eq!(eve.register().await, RegisterOutcome::Rejected(500));
         browser.until(&format!("document.querySelectorAll('.target.active .lamp.lit').length === {lit}")).await;
     }
     browser.until(&says("#headline", &format!("2 failures in a row at {a}"))).await;
@@ -110,7 +110,7 @@ async fn page_waits_for_dns_and_shows_it_come() {
     browser.until(&says("#headline", "the first choice")).await;
     browser.until(&says("#dns", "fresh")).await;
     stage.servers[0].behave("answer 503").await;
-    assert_eq!(stage.phone("100").register().await, Outcome::Rejected(500));
+    assert_eq!(stage.phone("100").register().await, RegisterOutcome::Rejected(500));
     browser.until(&says("#headline", "there is no other target")).await;
     browser.stayed_at(&origin(&stage.holdline)).await;
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use holdline::agents::phone::Outcome;
+use holdline::agents::phone::RegisterOutcome;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -57,7 +57,7 @@ async fn reload_a_changed_file_is_taken_and_acted_upon() {
     let stage = file.start(&[]).await;
     let phone = stage.phone("100");
     stage.servers[0].behave("answer 503").await;
-    assert_eq!(phone.register().await, Outcome::Rejected(500));
+    assert_eq!(phone.register().await, RegisterOutcome::Rejected(500));
     assert_eq!((stage.count(0).await, stage.active().await), (1, 0));
 
     file.write("failures = 2\nretry = false\nexhausted = \"503\"\nattempt_timeout = \"2s\"\nlimit_bindings = 7\n");
@@ -67,7 +67,7 @@ async fn reload_a_changed_file_is_taken_and_acted_upon() {
     assert_eq!((metrics.get("limit{resource=\"bindings\"}"), metrics.get(SUCCESS)), (7, 1));
     assert_eq!((stage.count(0).await, stage.active().await), (1, 0), "a change of settings is no failure");
 
-    assert_eq!(phone.register().await, Outcome::Rejected(500));
+    assert_eq!(phone.register().await, RegisterOutcome::Rejected(500));
     assert_eq!(stage.active().await, 1, "the second strike is the last");
     registered(phone.register().await);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdline::agents::phone;
 use holdline::flow::Transport;
-use holdline::store::{FILE_NAME, Restored, Store};
+use holdline::store::{FILE_NAME, RestoredState, Store};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
@@ -20,14 +20,14 @@ fn state_in(folder: &Path) -> String {
 }
 
 /// What a start would find now. The living file is copied: it belongs to a process.
-fn stored(folder: &Path) -> Option<Restored> {
+fn stored(folder: &Path) -> Option<RestoredState> {
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(folder.join(FILE_NAME), copy.path().join(FILE_NAME)).ok()?;
     Store::open(copy.path()).ok().map(|(_, restored)| restored)
 }
 
 /// Waits until the state on disk fulfils a condition, looking often: only the file itself can tell.
-async fn until_stored(folder: &Path, what: &str, condition: impl Fn(&Restored) -> bool) {
+async fn until_stored(folder: &Path, what: &str, condition: impl Fn(&RestoredState) -> bool) {
     let end = Instant::now() + PATIENCE;
     while !stored(folder).is_some_and(|restored| condition(&restored)) {
         assert!(Instant::now() < end, "never stored: {what}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use holdline::agents::phone::Outcome;
+use holdline::agents::phone::RegisterOutcome;
 use serde_json::Value;
 
 use super::stage::{Setup, registered};
@@ -147,12 +147,12 @@ async fn status_tells_the_set_the_counts_and_why_it_rolled_over() {
     let stage = Setup::new().with(&["--retry=false", "--exhausted=503"]).start().await;
     let phone = stage.phone("eve-4711");
     stage.servers[0].behave("answer 503").await;
-    assert_eq!(phone.register().await, Outcome::Rejected(500));
-    assert_eq!(phone.register().await, Outcome::Rejected(500));
+    assert_eq!(phone.register().await, RegisterOutcome::Rejected(500));
+    assert_eq!(phone.register().await, RegisterOutcome::Rejected(500));
     let upstream = &stage.holdline.status().await["upstream"];
     assert_eq!((&upstream["failures"], &upstream["failing_handsets"]), (&2.into(), &1.into()), "{upstream:#}");
     stage.servers[0].behave("refuse").await;
-    assert_eq!(phone.register().await, Outcome::Rejected(503));
+    assert_eq!(phone.register().await, RegisterOutcome::Rejected(503));
     registered(phone.register().await);
 
     let status = stage.holdline.status().await;
@@ -245,7 +245,7 @@ async fn secrets_do_not_show(level: &str) {
 async fn seen_a_stranger_is_told_of_once() {
     let stage = Setup::new().with(&["--allow=192.0.2.0/24"]).start().await;
     let stranger = stage.impatient("100", Duration::from_secs(1));
-    assert_eq!(stranger.register().await, Outcome::TimedOut);
+    assert_eq!(stranger.register().await, RegisterOutcome::TimedOut);
     let line = stage.holdline.logged("not answered, it is not in `allow`").await;
     assert_eq!((&line["level"], &line["source"]), (&"WARN".into(), &"127.0.0.1".into()), "{line}");
     // The REGISTER and its repetitions.

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use holdline::agents::dns::{Mode, Srv};
-use holdline::agents::phone::Outcome;
+use holdline::agents::phone::RegisterOutcome;
 use holdline::flow::Transport;
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -102,7 +102,7 @@ async fn a_failed_lookup_is_not_a_blank_name(mode: Mode, outcome: &str) {
         assert_eq!(line["outcome"], outcome, "{line}");
         assert_eq!(stage.holdline.get("/readyz").await.0, 503);
     });
-    assert_eq!(early_end, Outcome::TimedOut, "held, not refused");
+    assert_eq!(early_end, RegisterOutcome::TimedOut, "held, not refused");
     let metrics = stage.holdline.metrics().await;
     assert!(metrics.get(&format!("dns_lookups_total{{outcome=\"{outcome}\",record=\"srv\"}}")) >= 1);
     assert_eq!(stage.failovers().await, 0);

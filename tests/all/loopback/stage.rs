@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdline::agents::dns::{self, Srv};
-use holdline::agents::phone::{self, Outcome, Phone};
+use holdline::agents::phone::{self, Phone, RegisterOutcome};
 use holdline::agents::wire::Timers;
 use holdline::flow::Transport;
 
@@ -172,6 +172,6 @@ pub fn phone(holdline: &Holdline, user: &str, change: impl FnOnce(phone::Options
 
 /// Registers, and must succeed.
 #[track_caller]
-pub fn registered(outcome: Outcome) {
+pub fn registered(outcome: RegisterOutcome) {
     assert!(outcome.is_registered(), "{outcome:?}");
 }

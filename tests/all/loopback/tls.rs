@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use holdline::agents::phone::{self, Outcome};
+use holdline::agents::phone::{self, RegisterOutcome};
 use holdline::agents::tls;
 use holdline::flow::Transport;
 use rustls_pki_types::pem::PemObject;
@@ -60,7 +60,7 @@ async fn tls_a_certificate_of_another_name_is_refused_and_the_log_says_what_woul
     let files = authority.sign("pbx", &["a.pbx.example", "cluster.example"]);
     let setup = behind_tls(&authority, &files, None);
     let stage = setup.clone().start().await;
-    assert_eq!(stage.phone("100").register().await, Outcome::Rejected(503));
+    assert_eq!(stage.phone("100").register().await, RegisterOutcome::Rejected(503));
     let line = stage.holdline.logged("cannot connect to upstream").await;
     let detail = line["detail"].as_str().unwrap();
     assert_eq!((&line["cause"], &line["level"]), (&"tls".into(), &"WARN".into()), "{line}");
@@ -90,7 +90,7 @@ async fn tls_an_authority_that_is_not_trusted_is_named() {
     let (theirs, ours) = (Authority::new("their authority"), Authority::new("our authority"));
     let files = theirs.sign("pbx", &["pbx.example"]);
     let stage = behind_tls(&ours, &files, None).start().await;
-    assert_eq!(stage.phone("100").register().await, Outcome::Rejected(503));
+    assert_eq!(stage.phone("100").register().await, RegisterOutcome::Rejected(503));
     let line = stage.holdline.logged("cannot connect to upstream").await;
     let detail = line["detail"].as_str().unwrap();
     assert!(detail.contains("their authority") && detail.contains("--upstream-ca"), "{detail}");

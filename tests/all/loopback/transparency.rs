@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdline::agents::phone::{self, Outcome, Phone};
+use holdline::agents::phone::{self, Phone, RegisterOutcome};
 use holdline::agents::wire::Timers;
 use holdline::flow::Transport;
 use tokio::task::JoinSet;
@@ -25,7 +25,7 @@ fn fleet(stage: &Stage, size: usize) -> Vec<Phone> {
 }
 
 /// All at once.
-async fn register(phones: &[Phone]) -> Vec<Outcome> {
+async fn register(phones: &[Phone]) -> Vec<RegisterOutcome> {
     let mut calls = JoinSet::new();
     for phone in phones {
         let phone = phone.clone();
@@ -74,7 +74,7 @@ async fn transparency_50_phones_see_nothing_of_a_black_hole_at_the_default_times
     assert_eq!(stage.servers[1].report().await.registered.len(), 50);
 
     // A phone that waits 7.5 s gives up once, as it would on a slow network, and never sees an error.
-    assert_eq!(shorts, Outcome::TimedOut);
+    assert_eq!(shorts, RegisterOutcome::TimedOut);
     assert!(short.register().await.is_registered());
     let record = short.record();
     assert_eq!(record.timer_f, 1);
