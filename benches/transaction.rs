@@ -45,7 +45,7 @@ fn register(c: &mut Criterion) {
     let (phone, target) = (udp(0, "192.0.2.10:5060"), udp(1, "203.0.113.1:5060"));
 
     let mut run = |name: &str, reliable: bool| {
-        let mut tx = Transactions::new(Timers::default(), LIMIT);
+        let mut tx = Transactions::with_seed(Timers::default(), LIMIT, [0; 16]);
         #[expect(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
         let mut now = Instant::now();
         let mut n = 0;

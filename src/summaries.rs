@@ -1,6 +1,6 @@
 //! When a line about something that repeats is due: an outage must not become a storm of lines.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const MOST: usize = 64;
 #[derive(Debug, Default)]
 pub struct Summaries {
     /// Until when there is no line about a thing, and how many were held back.
-    last: HashMap<Arc<str>, (Instant, u64)>,
+    last: BTreeMap<Arc<str>, (Instant, u64)>,
 }
 
 impl Summaries {

@@ -76,12 +76,6 @@ impl Control {
         let place = Place { path: path.to_owned(), identity: identity(&made) };
         Ok(Control { listener, place })
     }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.place.path
-    }
 }
 
 /// The mode is set on the socket before it has a name: Linux gives the file the mode of the socket, so that there is no moment

@@ -1,6 +1,6 @@
 //! A record set as Holdline would use it: which records, in which order, and what is odd about them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::findings::Findings;
 use super::plain::plain;
@@ -16,7 +16,7 @@ const SHORT_TTL: u64 = 30;
 const LONG_TTL: u64 = 86_400;
 
 /// What is known of each host.
-pub type Hosts = HashMap<String, HostSurvey>;
+pub type Hosts = BTreeMap<String, HostSurvey>;
 
 /// The record set of an SRV name. `transport`: what it is used over, if Holdline can.
 pub fn srv(
@@ -192,7 +192,7 @@ fn addresses(look: &RecordLook, hosts: &Hosts, findings: &mut Findings) {
     let usable: Vec<&TargetLook> = look.usable().collect();
     let found = |target: &TargetLook| hosts.iter().find(|(host, _)| plain(host) == target.host).map(|(_, found)| found);
     let all_without = usable.iter().all(|t| found(t).is_none_or(|found| found.addresses.is_empty()));
-    let mut owners: HashMap<(std::net::IpAddr, u16), Vec<String>> = HashMap::new();
+    let mut owners: BTreeMap<(std::net::IpAddr, u16), Vec<String>> = BTreeMap::new();
     for target in usable {
         let Some(found) = found(target) else { continue };
         if let Some(alias) = &target.alias {
@@ -222,9 +222,7 @@ fn addresses(look: &RecordLook, hosts: &Hosts, findings: &mut Findings) {
         };
         findings.worse(all_without, code, target.label(), text);
     }
-    let mut shared: Vec<_> = owners.into_iter().filter(|(_, labels)| labels.len() > 1).collect();
-    shared.sort();
-    for ((address, _), labels) in shared {
+    for ((address, _), labels) in owners.into_iter().filter(|(_, labels)| labels.len() > 1) {
         let text = format!("share the address {address}: moving from one to the other changes nothing");
         findings.add_about("same_address", labels, text);
     }

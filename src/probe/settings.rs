@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::flow::Transport;
+use crate::transport::Verify;
 use crate::transport::tls::Inspector;
-use crate::transport::{TlsSettings, Verify};
 
 /// Probes under way at once, over all NAMEs: more wait, so that they do not run out of sockets.
 const MAX_PROBES: usize = 256;
@@ -23,9 +23,7 @@ pub struct Settings {
     pub transport: Option<Transport>,
     /// `--upstream-verify`, where it was given.
     pub verify: Option<Verify>,
-    /// Authorities and our own certificate.
-    pub tls: TlsSettings,
-    /// Loaded from `tls`; `None` where nothing is to be measured.
+    /// Authorities and our own certificate; `None` where nothing is to be measured.
     pub inspector: Option<Inspector>,
     /// For one address: connection, handshake and answer together. `None`: nothing is measured.
     pub limit: Option<Duration>,

@@ -156,12 +156,6 @@ enum Owner {
 const SLACK: usize = 1024;
 
 impl Transactions {
-    /// As [`Transactions::with_seed`] with a seed that everybody knows: for tests and benchmarks.
-    #[must_use]
-    pub fn new(timers: Timers, limit: usize) -> Self {
-        Self::with_seed(timers, limit, [0; 16])
-    }
-
     /// `limit`: server and client transactions together, at least one. `seed`: sixteen secret random bytes, under which
     /// the identities of transactions are hashed, so that no stranger can make two of them meet.
     #[must_use]

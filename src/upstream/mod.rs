@@ -241,13 +241,7 @@ impl Upstream {
     }
 
     /// Takes the outcome of an attempt, once per attempt. `handset`: a hash of address-of-record and source, to tell handsets
-    /// apart.
-    pub fn finish(&mut self, attempt: &Attempt, handset: u64, outcome: Outcome, now: Instant) -> Verdict {
-        self.finish_because(attempt, handset, outcome, None, now)
-    }
-
-    /// As [`Upstream::finish`], with the peer's or the transport's own words for it (see [`bounded`]), which are shown with the
-    /// rollover.
+    /// apart. `detail`: the peer's or the transport's own words for it (see [`bounded`]), which are shown with the rollover.
     pub fn finish_because(
         &mut self,
         attempt: &Attempt,

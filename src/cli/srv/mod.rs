@@ -71,7 +71,6 @@ fn settings(args: &SrvArgs, config: &ProbeConfig) -> Result<probe::Settings, Fai
         nameservers: config.nameservers.clone(),
         transport: config.transport,
         verify: config.verify,
-        tls: config.tls.clone(),
         inspector,
         limit: (!args.no_probe).then_some(args.timeout),
         places: probe::places(),

@@ -9,7 +9,7 @@ fn msg(n: u32) -> Message {
 
 #[test]
 fn full_of_live_ones_the_newcomer_is_refused() {
-    let mut tx = Transactions::new(Timers::default(), 3);
+    let mut tx = tables_of(3);
     receive_new(&mut tx, &msg(1), 0);
     receive_new(&mut tx, &msg(2), 0);
     let client = send(&mut tx, &msg(1), 0);
@@ -23,7 +23,7 @@ fn full_of_live_ones_the_newcomer_is_refused() {
 
 #[test]
 fn the_oldest_completed_one_goes_first_of_either_side() {
-    let mut tx = Transactions::new(Timers::default(), 4);
+    let mut tx = tables_of(4);
     let one = receive_new(&mut tx, &msg(1), 0);
     let two = receive_new(&mut tx, &msg(2), 0);
     send(&mut tx, &msg(3), 0);
@@ -49,7 +49,7 @@ fn the_oldest_completed_one_goes_first_of_either_side() {
 
 #[test]
 fn an_accepted_invite_is_not_evicted() {
-    let mut tx = Transactions::new(Timers::default(), 1);
+    let mut tx = tables_of(1);
     let invite = request("INVITE", "z9hG4bKx", 1);
     let id = receive_new(&mut tx, &invite, 0);
     respond(&mut tx, id, &invite, 200, 10);
@@ -58,7 +58,7 @@ fn an_accepted_invite_is_not_evicted() {
 
 #[test]
 fn at_the_limit_a_cancel_of_ours_goes_out_once() {
-    let mut tx = Transactions::new(Timers::default(), 1);
+    let mut tx = tables_of(1);
     let invite = request("INVITE", "z9hG4bK-1", 1);
     let id = send(&mut tx, &invite, 0);
     answer(&mut tx, &invite, 180, 10);
@@ -71,7 +71,7 @@ fn at_the_limit_a_cancel_of_ours_goes_out_once() {
 
 #[test]
 fn a_flood_leaves_no_more_than_the_limit_behind() {
-    let mut tx = Transactions::new(Timers::default(), 100);
+    let mut tx = tables_of(100);
     for n in 0..20_000 {
         let msg = msg(n);
         let at = u64::from(n) / 20;

@@ -73,7 +73,12 @@ fn response(to: &Message, status: u16, tag: &str) -> Message {
 }
 
 fn tables() -> Transactions {
-    Transactions::new(Timers::default(), 1000)
+    tables_of(1000)
+}
+
+/// Tables for so many transactions, with a seed that everybody knows.
+fn tables_of(limit: usize) -> Transactions {
+    Transactions::with_seed(Timers::default(), limit, [0; 16])
 }
 
 /// The phone's request reaches the server table, on datagrams.
