@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use holdline::flow::{Flow, NetCommand, NetEvent, Side, SocketId, Transport};
-use holdline::metrics::Metrics;
-use holdline::proxy::{Action, Core, Event, Settings, Socket};
+use holdline::proxy::{Action, Core, Event, Settings, Socket, Start};
 use holdline::upstream::{self, Source, Upstream};
 
 struct Bench {
@@ -32,7 +31,9 @@ impl Bench {
             advertise: None,
         };
         let sockets = vec![socket(0, Side::Phone, 5060), socket(1, Side::Upstream, 5080)];
-        let core = Core::new(Settings::default(), upstream, Transport::Udp, sockets, [7; 32], 1, Metrics::new(), now);
+        let (settings, transport) = (Settings::default(), Transport::Udp);
+        let start = Start { settings, upstream, transport, sockets, key: [7; 32], first_branch: 1 };
+        let core = Core::new(start, now);
         let remote = "127.0.0.1:40000".parse().expect("literal");
         let phone = Flow::Udp { socket: SocketId(0), local: listen, remote };
         let mut bench = Bench { core, now, serial: 0, phone };

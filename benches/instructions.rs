@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use holdline::flow::{Flow, NetCommand, NetEvent, Side, SocketId, Transport};
-use holdline::metrics::Metrics;
-use holdline::proxy::{Action, Core, Event, Settings, Socket};
+use holdline::proxy::{Action, Core, Event, Settings, Socket, Start};
 use holdline::upstream::{self, Source, Upstream};
 
 /// A whole exchange of messages, played once.
@@ -46,7 +45,9 @@ impl Stage {
             advertise: None,
         };
         let sockets = vec![socket(0, Side::Phone, 5060), socket(1, Side::Upstream, 5080)];
-        let core = Core::new(Settings::default(), upstream, Transport::Udp, sockets, [7; 32], 1, Metrics::new(), now);
+        let (settings, transport) = (Settings::default(), Transport::Udp);
+        let start = Start { settings, upstream, transport, sockets, key: [7; 32], first_branch: 1 };
+        let core = Core::new(start, now);
         let remote = "127.0.0.1:40000".parse().expect("literal");
         let handset = Flow::Udp { socket: SocketId(0), local: listen, remote };
         let mut stage = Stage { core, now, handset, contact: String::new() };

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use holdline::flow::{Flow, SocketId};
 use holdline::message::{Message, Method};
-use holdline::transaction::{Inbound, Received, Timers, Transactions};
+use holdline::transaction::{Inbound, Outgoing, Received, Timers, Transactions};
 
 /// So many different requests, and a table that forgets each before it comes again: what is measured includes the cache
 /// misses of a proxy under load.
@@ -57,7 +57,15 @@ fn register(c: &mut Criterion) {
                 let inbound = tx.receive_request(request, phone, phone, reliable, now);
                 let branch = branches[n].as_bytes();
                 let bytes = request.bytes().clone();
-                let sent = tx.send_request(Method::Register, b"REGISTER", branch, target, bytes, reliable, now);
+                let outgoing = Outgoing {
+                    method: Method::Register,
+                    method_name: b"REGISTER",
+                    branch,
+                    flow: target,
+                    bytes,
+                    reliable,
+                };
+                let sent = tx.send_request(outgoing, now);
                 let answer = tx.receive_response_if(response, now, |sent| sent == target);
                 let (Inbound::New(server), Received::New(answer)) = (inbound, answer) else {
                     panic!("{inbound:?}, {answer:?}")

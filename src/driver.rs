@@ -16,7 +16,7 @@ use crate::dns::Resolver;
 use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
 use crate::proxy::bindings::Change;
 use crate::proxy::phones::{Phones, Query};
-use crate::proxy::{Action, Core, Event, Fresh, Settings as ProxySettings, Socket};
+use crate::proxy::{Action, Core, Event, Reload, Settings as ProxySettings, Socket, Start};
 use crate::store::{RestoredState, Store, StoreError};
 use crate::systemd::Notifier;
 use crate::transport::tls::TlsError;
@@ -57,7 +57,7 @@ pub struct Live {
     /// Certificates, keys and authorities, already read.
     pub certificates: transport::Certificates,
     /// The core's part.
-    pub core: Fresh,
+    pub core: Reload,
     /// DNS servers; empty: the system's.
     pub nameservers: Vec<SocketAddr>,
     /// What a connection may take to open.
@@ -156,7 +156,8 @@ impl Driver {
         metrics.failover_threshold.set(i64::from(setup.upstream.failures));
         set_limits(&metrics, &setup.proxy, setup.transport.limits.connections);
         let upstream = Upstream::new(setup.upstream, restored.upstream, seed, now);
-        let mut core = Core::new(setup.proxy, upstream, protocol, sockets, key, first_branch, metrics.clone(), now);
+        let start = Start { settings: setup.proxy, upstream, transport: protocol, sockets, key, first_branch };
+        let mut core = Core::new(start, now);
         let unix = unix_now().as_secs();
         let known = restored.bindings.len();
         let kept = restored.bindings.iter().filter(|binding| core.restore_binding(binding, now, unix)).count();
@@ -298,28 +299,28 @@ impl Driver {
         self.pulse.beats.fetch_add(1, Ordering::Relaxed);
         self.notifier.alive(now);
         self.pulse.ready.store(self.core.ready(), Ordering::Relaxed);
-        self.core.refresh_gauges();
-        if self.rollovers != self.core.rollovers() {
-            self.rollovers = self.core.rollovers();
+        self.gather();
+        let rollovers = self.core.facts().all_rollovers();
+        if self.rollovers != rollovers {
+            self.rollovers = rollovers;
             self.metrics.failover_last.set(unix_now().as_secs_f64());
         }
         self.save_bindings(now);
     }
 
+    fn gather(&self) {
+        self.metrics.gather(self.core.facts(), &self.core.levels());
+    }
+
     fn save_bindings(&mut self, now: Instant) {
-        let Some(store) = &self.store else {
-            self.core.forget_changes();
-            return;
-        };
         let unix = unix_now().as_secs();
-        while let Some(change) = self.core.bindings().poll_change() {
-            match change {
-                Change::Put(id) => {
-                    if let Some(stored) = self.core.bindings().export(&id, now, unix) {
-                        store.put_binding(stored);
-                    }
-                }
-                Change::Remove(id) => store.remove_binding(id.as_str()),
+        // Without a store the changes are forgotten.
+        while let Some((change, stored)) = self.core.poll_change(now, unix) {
+            let Some(store) = &self.store else { continue };
+            match (change, stored) {
+                (Change::Put(_), Some(stored)) => store.put_binding(stored),
+                (Change::Put(_), None) => {}
+                (Change::Remove(id), _) => store.remove_binding(id.as_str()),
             }
         }
     }
@@ -356,7 +357,7 @@ impl Driver {
                 let _ = to.send(self.core.roll(target.as_deref(), Instant::now()));
             }
             Request::Gauges(to) => {
-                self.core.refresh_gauges();
+                self.gather();
                 let _ = to.send(());
             }
             Request::Reload(live, to) => {

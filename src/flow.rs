@@ -101,6 +101,14 @@ pub struct SocketId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
+impl ConnId {
+    /// True for one that we opened, not one that was accepted.
+    #[must_use]
+    pub fn is_dialed(self) -> bool {
+        self.0.is_multiple_of(2)
+    }
+}
+
 /// A flow, as far as sending to it is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Flow {

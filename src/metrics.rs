@@ -4,24 +4,26 @@
 //! every series exists at 0 before anything happens. Only the targets' series come and go ([`Metrics::set_targets`]).
 //! Never a label from an AOR, an address, a Call-ID or a User-Agent.
 
+mod durations;
 mod family;
+mod gather;
 mod labels;
 mod targets;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
+pub use crate::proxy::{AttemptOutcome, Direction, FailureReason, Origin};
 pub use family::Family;
-pub use labels::{
-    AttemptOutcome, CertificateRole, Direction, FailoverReason, FailureReason, Handshake, LookupOutcome, Origin,
-    Record, Resource,
-};
+pub use labels::{CertificateRole, Handshake, LookupOutcome, Record, Resource};
 pub use targets::{MAX_TARGETS, TargetLabels, TargetMetrics};
 
 use crate::flow::{Side, Transport};
 use crate::message::Method;
+use crate::proxy::Facts;
+use crate::upstream::Reason;
 use family::Families;
 use labels::{CONNECTION_ERRORS, DROP_REASONS, position};
 use targets::Targets;
@@ -81,6 +83,8 @@ pub struct Metrics {
     limits: Vec<IntGauge>,
     certificate_not_after: GaugeVec,
     targets: Targets,
+    /// What was gathered last, so that counters go up by what is new.
+    gathered: Mutex<Facts>,
     families: Vec<Family>,
     registry: Registry,
 }
@@ -210,9 +214,7 @@ impl Metrics {
                 |l| lookups.with_label_values(l),
             ),
             lookup_duration: cross(&[&texts(Record::ALL, Record::as_str)], |l| lookup_duration.with_label_values(l)),
-            failovers: cross(&[&texts(FailoverReason::ALL, FailoverReason::as_str)], |l| {
-                failovers.with_label_values(l)
-            }),
+            failovers: cross(&[&texts(&Reason::ALL, Reason::as_str)], |l| failovers.with_label_values(l)),
             limits: cross(&[&texts(Resource::ALL, Resource::as_str)], |l| limits.with_label_values(l)),
             dns_stale,
             dns_last_success,
@@ -228,6 +230,7 @@ impl Metrics {
             config_last_reload_successful,
             certificate_not_after,
             targets,
+            gathered: Mutex::default(),
             families: f.list,
             registry: f.registry,
         })
@@ -303,7 +306,7 @@ impl Metrics {
     }
 
     /// `failovers_total`.
-    pub fn failovers(&self, reason: FailoverReason) -> &IntCounter {
+    pub fn failovers(&self, reason: Reason) -> &IntCounter {
         &self.failovers[reason as usize]
     }
 

@@ -14,7 +14,7 @@ use crate::driver::{Live, Request};
 use crate::flow::Transport;
 use crate::logging;
 use crate::metrics::Metrics;
-use crate::proxy::Fresh;
+use crate::proxy::Reload;
 use crate::transport::tls::TlsError;
 use crate::transport::{Certificates, TlsSettings};
 
@@ -114,7 +114,7 @@ impl Reloader {
         let Read { layers, config, tls, certificates } = read;
         let live = Live {
             certificates,
-            core: Fresh { proxy: config.proxy, upstream: config.upstream },
+            core: Reload { proxy: config.proxy, upstream: config.upstream },
             nameservers: config.nameservers,
             connect_timeout: config.transport.connect_timeout,
             connections: config.transport.limits.connections,

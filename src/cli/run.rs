@@ -72,7 +72,8 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
     admin.serve(Shared { metrics, pulse: driver.pulse(), requests }).context("admin")?;
     tokio::spawn(watch(reloader, hangup));
 
-    driver.run(questions, stop.wait()).await;
+    // On the heap: the core is large.
+    Box::pin(driver.run(questions, stop.wait())).await;
     Ok(())
 }
 

@@ -2,9 +2,10 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+
+use super::durations::Durations;
 
 /// One metric family as it appears in `/metrics`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,17 @@ impl Families {
         self.add("histogram", name, labels, help, HistogramVec::new(opts, labels))
     }
 
+    /// The core's own histogram of durations.
+    pub(super) fn durations(
+        &mut self,
+        name: &'static str,
+        labels: &'static [&'static str; 1],
+        help: &'static str,
+    ) -> Durations {
+        let collector = Durations::new(format!("{NAMESPACE}_{name}"), help, labels[0]);
+        self.add("histogram", name, labels, help, collector)
+    }
+
     fn add<C: Collector + Clone + 'static>(
         &mut self,
         kind: &'static str,
@@ -102,11 +114,6 @@ impl Families {
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace(NAMESPACE)
-}
-
-/// A histogram that no registry knows: for observations that belong to no listed target.
-pub(super) fn detached_histogram(buckets: &[f64]) -> Histogram {
-    Histogram::with_opts(HistogramOpts::new("detached", "detached").buckets(buckets.to_vec())).expect(WELL_FORMED)
 }
 
 /// A counter that no registry knows.

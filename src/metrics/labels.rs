@@ -1,6 +1,6 @@
 //! The closed sets of label values. Each value exists from the start, so each series starts at 0.
 
-use crate::flow::Cause;
+use crate::proxy::label;
 
 /// `messages_dropped_total{reason}`. A reason that is not in this list counts as `other` (the last).
 pub(super) const DROP_REASONS: &[&str] = &[
@@ -51,46 +51,6 @@ pub(super) fn position(table: &[&str], value: &str) -> usize {
     table.iter().position(|v| *v == value).unwrap_or(table.len() - 1)
 }
 
-/// Declares an enum whose variants are label values.
-macro_rules! label {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident => $text:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vmeta])* $variant,)+ }
-
-        impl $name {
-            /// Every value, in the order of registration.
-            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
-
-            /// The label's text.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $($name::$variant => $text,)+ }
-            }
-        }
-    };
-}
-
-label! {
-    /// `responses_total{origin}`: whose answer it is.
-    Origin {
-        /// Holdline's own.
-        Local => "local",
-        /// The other side's, passed on.
-        Relayed => "relayed",
-    }
-}
-
-label! {
-    /// `udp_large_datagrams_total{direction}`.
-    Direction {
-        /// Received.
-        In => "in",
-        /// Sent.
-        Out => "out",
-    }
-}
-
 label! {
     /// `dns_lookups_total{record}`: what was asked for.
     Record {
@@ -118,65 +78,6 @@ label! {
         Timeout => "timeout",
         /// Anything else.
         Error => "error",
-    }
-}
-
-label! {
-    /// `failovers_total{reason}`: why the active target changed.
-    FailoverReason {
-        /// The three-strike rule.
-        RegisterFailures => "register_failures",
-        /// Missing from two good DNS answers.
-        TargetRemoved => "target_removed",
-        /// An operator said so.
-        Manual => "manual",
-    }
-}
-
-label! {
-    /// `register_attempts_total{outcome}`: how one attempt ended.
-    AttemptOutcome {
-        /// A 2xx.
-        Success => "success",
-        /// A 401 or 407.
-        Challenged => "challenged",
-        /// Any other final answer that is no failure.
-        Rejected => "rejected",
-        /// A failure as the three-strike rule counts it.
-        Failed => "failed",
-    }
-}
-
-label! {
-    /// `register_failures_total{reason}`: what a failed attempt met.
-    FailureReason {
-        /// No final answer in time.
-        Timeout => "timeout",
-        /// Connection refused, or ICMP port unreachable.
-        Refused => "refused",
-        /// Reset or closed by the target.
-        Reset => "reset",
-        /// TLS handshake or verification failed.
-        Tls => "tls",
-        /// No route.
-        Unreachable => "unreachable",
-        /// The target has no address.
-        Unresolved => "unresolved",
-        /// A final answer listed in `failure_codes`.
-        Response => "response",
-    }
-}
-
-impl From<Cause> for FailureReason {
-    fn from(cause: Cause) -> Self {
-        match cause {
-            Cause::Timeout => Self::Timeout,
-            Cause::Refused => Self::Refused,
-            Cause::Reset => Self::Reset,
-            Cause::Tls => Self::Tls,
-            Cause::Unreachable => Self::Unreachable,
-            Cause::Unresolved => Self::Unresolved,
-        }
     }
 }
 

@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::family::{Families, detached_counter, detached_gauge, detached_histogram};
-use super::labels::{AttemptOutcome, FailureReason};
+use super::durations::Durations;
+use super::family::{Families, detached_counter, detached_gauge};
 use crate::flow::Transport;
+use crate::proxy::{AttemptOutcome, FailureReason, TargetFacts};
 
 /// At most so many targets have series of their own; a record set beyond that is counted without them.
 pub const MAX_TARGETS: usize = 64;
-
-/// To the longest a phone waits: Timer F, RFC 3261 §17.1.2.2.
-const REGISTER_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
 
 /// Handles of one target's series. Cheap to keep; still valid, but no longer shown, once the target has vanished.
 #[derive(Debug)]
@@ -22,8 +20,6 @@ pub struct TargetMetrics {
     pub active: IntGauge,
     /// Strikes counted in a row.
     pub consecutive_failures: IntGauge,
-    /// Seconds from sending an attempt to its final answer or failure.
-    pub duration: Histogram,
     attempts: Vec<IntCounter>,
     failures: Vec<IntCounter>,
 }
@@ -62,7 +58,7 @@ pub(super) struct Targets {
     consecutive_failures: IntGaugeVec,
     attempts: IntCounterVec,
     failures: IntCounterVec,
-    duration: HistogramVec,
+    duration: Durations,
     count: IntGauge,
     listed: RwLock<HashMap<String, (Info, Arc<TargetMetrics>)>>,
     unlisted: Arc<TargetMetrics>,
@@ -93,17 +89,15 @@ impl Targets {
                 &["target", "reason"],
                 "REGISTER attempts that failed, by what they met.",
             ),
-            duration: f.histograms(
+            duration: f.durations(
                 "register_duration_seconds",
                 &["target"],
-                &REGISTER_BUCKETS,
                 "From sending a REGISTER attempt to its final answer or failure.",
             ),
             listed: RwLock::default(),
             unlisted: Arc::new(TargetMetrics {
                 active: detached_gauge(),
                 consecutive_failures: detached_gauge(),
-                duration: detached_histogram(&REGISTER_BUCKETS),
                 attempts: AttemptOutcome::ALL.iter().map(|_| detached_counter()).collect(),
                 failures: FailureReason::ALL.iter().map(|_| detached_counter()).collect(),
             }),
@@ -141,11 +135,19 @@ impl Targets {
         listed.get(label).map_or_else(|| Arc::clone(&self.unlisted), |(_, handles)| Arc::clone(handles))
     }
 
+    /// How long this target's attempts took; nothing where it is not announced.
+    pub(super) fn set_durations(&self, label: &str, facts: &TargetFacts) {
+        let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
+        if listed.contains_key(label) {
+            self.duration.set(label, facts.clone());
+        }
+    }
+
     fn register(&self, label: &str) -> TargetMetrics {
+        self.duration.set(label, TargetFacts::default());
         TargetMetrics {
             active: self.active.with_label_values(&[label]),
             consecutive_failures: self.consecutive_failures.with_label_values(&[label]),
-            duration: self.duration.with_label_values(&[label]),
             attempts: AttemptOutcome::ALL
                 .iter()
                 .map(|o| self.attempts.with_label_values(&[label, o.as_str()]))
@@ -162,7 +164,7 @@ impl Targets {
         let _ = self.info.remove_label_values(&refs(info));
         let _ = self.active.remove_label_values(&[label]);
         let _ = self.consecutive_failures.remove_label_values(&[label]);
-        let _ = self.duration.remove_label_values(&[label]);
+        self.duration.remove(label);
         for outcome in AttemptOutcome::ALL {
             let _ = self.attempts.remove_label_values(&[label, outcome.as_str()]);
         }

@@ -1,48 +1,22 @@
 //! The core: events in, actions out, and nothing else. The driver owns the sockets and the clock.
 //!
 //! Call order: [`Core::handle`] with each event, then [`Core::poll_action`] until it is empty, then sleep until
-//! [`Core::poll_timeout`] and call [`Core::handle_timeout`]; again [`Core::poll_action`] until it is empty.
+//! [`Core::poll_timeout`] and call [`Core::handle_timeout`]; again [`Core::poll_action`] until it is empty. Every method that
+//! steps a machine ends in a pump, so that what one machine brings about in another happens in the same instant.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
+use serde_json::Value;
 
-use super::bindings::Bindings;
-use super::conns::Connections;
-use super::context::{ContextId, Contexts};
-use super::history::History;
-use super::identity::Key;
-use super::names::Names;
-use super::reload::Fresh;
-use super::reopen::Reopening;
-use super::settings::Settings;
-use super::spread::Spread;
-use super::troubled::Troubled;
-use crate::flow::{Cause, ConnId, Flow, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
-use crate::message::{Message, Packet};
-use crate::metrics::{Direction, Metrics};
-use crate::summaries::Summaries;
-use crate::transaction::{Timers, Transactions, TxAction};
-use crate::upstream::{LookupFailure, Persisted, RecordSet, RollError, Rollover, Upstream, UpstreamAction};
-
-/// A socket that is bound: a phone-side listener or one of the upstream side's.
-#[derive(Debug, Clone)]
-pub struct Socket {
-    /// Its number.
-    pub id: SocketId,
-    /// Which side it belongs to.
-    pub side: Side,
-    /// What it speaks.
-    pub transport: Transport,
-    /// The bound address; may be a wildcard.
-    pub local: SocketAddr,
-    /// What to call ourselves on it, instead of the address a packet arrived on.
-    pub advertise: Option<HostPort>,
-}
+use super::house::House;
+use super::journal::Facts;
+use super::journal::phones::{Phones, Query};
+use super::journal::status::{Levels, View};
+use super::registrar::StoredBinding;
+use super::registrar::bindings::Change;
+use super::site::{Reload, Settings, Socket};
+use crate::flow::{NetCommand, NetEvent, Side, Transport};
+use crate::upstream::{LookupFailure, Persisted, RecordSet, RollError, Rollover, Upstream};
 
 /// What happens to the core.
 #[derive(Debug)]
@@ -54,7 +28,7 @@ pub enum Event {
     /// SIGTERM: no new dialogs, finish what is open.
     Drain,
     /// Other settings from now on, as far as they may change.
-    Settings(Box<Fresh>),
+    Settings(Box<Reload>),
 }
 
 /// What the core wants done.
@@ -68,169 +42,60 @@ pub enum Action {
     Persist(Persisted),
 }
 
-/// Everything between the sockets, without I/O, clock or chance.
-pub struct Core {
-    pub(super) settings: Settings,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) key: Key,
-    pub(super) names: Names,
-    pub(super) sockets: Vec<Socket>,
-    pub(super) upstream: Upstream,
-    pub(super) transport: Transport,
-    pub(super) transactions: Transactions,
-    pub(super) bindings: Bindings,
-    pub(super) conns: Connections,
-    pub(super) contexts: Contexts,
-    /// REGISTERs in progress by Call-ID and AOR.
-    pub(super) calls: HashMap<u64, ContextId>,
-    /// Which of a target's addresses is tried first: moves on when one fails.
-    pub(super) address: HashMap<Arc<str>, usize>,
-    /// REGISTERs that wait for the first record set.
-    pub(super) held: VecDeque<ContextId>,
-    pub(super) timers: BinaryHeap<Reverse<(Instant, ContextId)>>,
-    pub(super) branches: u64,
-    pub(super) draining: bool,
-    /// Rollovers so far: the driver notes the time of the last.
-    pub(super) rollovers: u64,
-    pub(super) summaries: Summaries,
-    pub(super) reopening: Reopening,
-    /// When the phones' registrations end.
-    pub(super) spread: Option<Spread>,
-    /// Why the flow failed whose transactions are being told.
-    pub(super) failing: Cause,
-    /// The transports' words for it, until somebody has taken them.
-    pub(super) failing_detail: Option<Arc<str>>,
-    pub(super) history: History,
-    pub(super) troubled: Troubled,
-    sweep: Instant,
-    actions: VecDeque<Action>,
+/// What a core is made of.
+#[derive(Debug)]
+pub struct Start {
+    /// The proxy's settings.
+    pub settings: Settings,
+    /// The targets, and which is active.
+    pub upstream: Upstream,
+    /// What the upstream side speaks.
+    pub transport: Transport,
+    /// The sockets, bound already.
+    pub sockets: Vec<Socket>,
+    /// Marks what is ours in Contacts, routes and branches.
+    pub key: [u8; 32],
+    /// Must differ between two starts with the same key.
+    pub first_branch: u64,
 }
 
-/// Bytes of a datagram that any path carries in one piece (RFC 3261 §18.1.1).
-pub(super) const PATH_MTU: usize = 1300;
-/// How often connections are looked through for idle ones and due keep-alives.
-const SWEEP: Duration = Duration::from_secs(5);
+/// Everything between the sockets, without I/O, clock or chance.
+#[derive(Debug)]
+pub struct Core {
+    house: House,
+}
 
 impl Core {
-    /// A core for sockets that are bound. `key` marks what is ours in Contacts, routes and branches; `first_branch` must
-    /// differ between two starts with the same key.
+    /// A core for sockets that are bound.
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        upstream: Upstream,
-        transport: Transport,
-        sockets: Vec<Socket>,
-        key: [u8; 32],
-        first_branch: u64,
-        metrics: Arc<Metrics>,
-        now: Instant,
-    ) -> Self {
-        let names = names(&sockets, &settings);
-        let key = Key::new(key);
-        let mut seed = [0; 16];
-        for (chunk, purpose) in seed.chunks_mut(8).zip([b"transactions 1", b"transactions 2"]) {
-            chunk.copy_from_slice(&key.hash(&[purpose, &first_branch.to_be_bytes()]).to_be_bytes());
-        }
-        let mut core = Core {
-            transactions: Transactions::with_seed(Timers::default(), settings.max_transactions, seed),
-            bindings: Bindings::new(settings.max_bindings),
-            conns: Connections::new(settings.max_upstream_connections),
-            contexts: Contexts::default(),
-            calls: HashMap::new(),
-            address: HashMap::new(),
-            held: VecDeque::new(),
-            timers: BinaryHeap::new(),
-            branches: first_branch,
-            draining: false,
-            failing: Cause::Unreachable,
-            failing_detail: None,
-            history: History::new(now),
-            troubled: Troubled::default(),
-            rollovers: 0,
-            summaries: Summaries::default(),
-            reopening: Reopening::default(),
-            spread: None,
-            sweep: now + SWEEP,
-            actions: VecDeque::new(),
-            key,
-            names,
-            settings,
-            upstream,
-            transport,
-            sockets,
-            metrics,
-        };
+    pub fn new(start: Start, now: Instant) -> Self {
+        let mut house = House::new(start, now);
         // The first lookup, and a restored set.
-        core.pump(now);
-        core
+        house.pump(now);
+        Core { house }
     }
 
     /// Takes one event.
     pub fn handle(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Net(event) => self.net(event, now),
-            Event::Lookup(result) => self.upstream.handle_lookup(result, now),
-            Event::Drain => self.draining = true,
-            Event::Settings(fresh) => self.take_settings(*fresh, now),
-        }
-        self.pump(now);
+        self.house.dispatch(event, now);
+        self.house.pump(now);
     }
 
     /// Does what is due. Call it when [`Self::poll_timeout`] has passed; an earlier call does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.transactions.handle_timeout(now);
-        self.after_transactions(now);
-        while let Some(Reverse((at, id))) = self.timers.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
-            self.context_timeout(id, at, now);
-        }
-        self.after_transactions(now);
-        self.upstream.handle_timeout(now);
-        self.bindings.handle_timeout(now);
-        self.phone_keepalives(now);
-        if self.sweep <= now {
-            self.sweep = now + SWEEP;
-            self.sweep_connections(now);
-        }
-        if self.reopening.poll_timeout().is_some_and(|at| at <= now) {
-            self.keep_reachable(now);
-        }
-        self.pump(now);
+        self.house.wake_what_is_due(now);
+        self.house.pump(now);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
-        [
-            self.timers.peek().map(|Reverse((at, _))| *at),
-            self.transactions.poll_timeout(),
-            self.upstream.poll_timeout(),
-            self.bindings.poll_timeout(),
-            self.reopening.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .fold(self.sweep, Instant::min)
+        self.house.poll_timeout()
     }
 
     /// The next thing to do, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    /// Whether requests can be served: a record set is there and we are not draining.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        self.upstream.ready() && !self.draining
-    }
-
-    /// Whether nothing is in flight: the moment a drain may end.
-    #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.contexts.len() == 0
+        self.house.actions.pop_front()
     }
 
     /// The operator-driven move to a target, or to the next one.
@@ -238,176 +103,126 @@ impl Core {
     /// # Errors
     /// When there is no such target.
     pub fn roll(&mut self, target: Option<&str>, now: Instant) -> Result<Rollover, RollError> {
-        let rolled = self.upstream.roll(target, now);
-        self.pump(now);
+        let rolled = self.house.upstream.roll(target, now);
+        self.house.pump(now);
         rolled
     }
 
-    /// The binding table, for the store and for `holdline phones`.
-    pub fn bindings(&mut self) -> &mut Bindings {
-        &mut self.bindings
+    /// Whether requests can be served: a record set is there and we are not draining.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.house.upstream.ready() && !self.house.draining
+    }
+
+    /// Whether nothing is in flight: the moment a drain may end.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.house.exchanges.len() == 0
+    }
+
+    /// The next binding whose stored form is out of date, with that form; `unix` is `now` in seconds since 1970. `None` for
+    /// the form: the binding is gone.
+    pub fn poll_change(&mut self, now: Instant, unix: u64) -> Option<(Change, Option<StoredBinding>)> {
+        let change = self.house.registrar.poll_change()?;
+        let stored = match change {
+            Change::Put(id) => self.house.registrar.bindings().export(&id, now, unix),
+            Change::Remove(_) => None,
+        };
+        Some((change, stored))
+    }
+
+    /// Takes a binding over from before a restart, if a listener still has its address. False if it is left out.
+    pub fn restore_binding(&mut self, stored: &StoredBinding, now: Instant, unix: u64) -> bool {
+        self.house.registrar.restore(stored, &self.house.site, now, unix)
     }
 
     /// The upstream's machine, for the status.
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
-        &self.upstream
+        &self.house.upstream
     }
 
     /// Live and completed transactions.
     #[must_use]
     pub fn transactions(&self) -> usize {
-        self.transactions.len()
+        self.house.transactions.len()
     }
 
-    /// How often the active target changed since the start.
-    #[must_use]
-    pub fn rollovers(&self) -> u64 {
-        self.rollovers
-    }
-
-    /// Requests whose sender still waits for a final answer. Looks at every response context.
+    /// Requests whose sender still waits for a final answer. Looks at every exchange.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.contexts.unanswered()
+        self.house.exchanges.unanswered()
     }
 
-    /// Response contexts.
+    /// Exchanges (response contexts).
     #[must_use]
     pub fn contexts(&self) -> usize {
-        self.contexts.len()
+        self.house.exchanges.len()
     }
 
-    pub(super) fn act(&mut self, command: NetCommand) {
-        if let NetCommand::Send { flow, bytes } = &command
-            && bytes.len() > PATH_MTU
-        {
-            self.count_large(*flow, Direction::Out);
-        }
-        if let NetCommand::Send { flow, bytes } = &command
-            && tracing::enabled!(tracing::Level::TRACE)
-        {
-            show_packet(*flow, bytes);
-        }
-        self.actions.push_back(Action::Net(command));
+    /// Confirmed bindings at one target.
+    #[must_use]
+    pub fn bindings_at(&self, target: &str) -> usize {
+        self.house.registrar.bindings().at_target(target)
     }
 
-    /// Counts a message beyond [`PATH_MTU`], if it is a datagram.
-    pub(super) fn count_large(&self, flow: Flow, direction: Direction) {
-        let (side, transport) = self.labels(flow);
-        if transport == Transport::Udp {
-            self.metrics.large_datagrams(side, direction).inc();
-        }
+    /// What was counted since the start.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.house.journal.facts
     }
 
-    pub(super) fn socket(&self, id: SocketId) -> Option<&Socket> {
-        self.sockets.get(usize::from(id.0)).filter(|s| s.id == id).or_else(|| self.sockets.iter().find(|s| s.id == id))
-    }
-
-    /// The side a flow lives on.
-    pub(super) fn side(&self, flow: Flow) -> Side {
-        match flow {
-            Flow::Udp { socket, .. } => self.socket(socket).map_or(Side::Phone, |s| s.side),
-            Flow::Conn(id) => self.conns.get(id).map_or(Side::Phone, |c| c.side),
+    /// What is there now, to be shown as gauges.
+    #[must_use]
+    pub fn levels(&self) -> Levels<'_> {
+        Levels {
+            upstream: &self.house.upstream,
+            transport: self.house.site.transport,
+            transactions: self.house.transactions.len(),
+            bindings: self.house.registrar.bindings().confirmed_len(),
+            bindings_orphaned: self.house.orphans(),
+            draining: self.house.draining,
+            connections: Side::ALL.map(|side| Transport::ALL.map(|transport| self.house.flows.count(side, transport))),
         }
     }
 
-    /// Does what the machines want until none of them wants anything more. Every public method that steps a machine ends here:
-    /// what one machine's wish brings about in another one happens in the same instant, not at the next event.
-    fn pump(&mut self, now: Instant) {
-        loop {
-            self.after_transactions(now);
-            let Some(action) = self.upstream.poll_action() else { break };
-            self.upstream_wants(action, now);
-        }
-        debug_assert!(!self.transactions.wants_something(), "the transactions' wishes are fulfilled");
+    /// What `/status` shows; see `docs/status.md`.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Value {
+        self.view(now).status()
     }
 
-    /// Passes on what the transaction layer wants, until it wants nothing more.
-    pub(super) fn after_transactions(&mut self, now: Instant) {
-        while let Some(action) = self.transactions.poll_action() {
-            match action {
-                TxAction::Send { flow, bytes, retransmission } => {
-                    if retransmission {
-                        self.metrics.retransmissions(self.side(flow)).inc();
-                    }
-                    self.conns.sent(flow, now);
-                    self.act(NetCommand::Send { flow, bytes });
-                }
-                TxAction::ClientTimeout(client) => self.client_timeout(client, now),
-                TxAction::ClientTimerC(client) => self.rang_too_long(client, now),
-                TxAction::ClientTransportError(client) => self.client_transport_error(client, now),
-                TxAction::ClientEnded(client) => self.client_ended(client, now),
-                TxAction::ServerEnded(server) => self.server_ended(server, now),
-            }
-        }
+    /// As [`Core::status`], with what the status page draws: the last hour by minutes.
+    #[must_use]
+    pub fn status_with_history(&self, now: Instant) -> Value {
+        self.view(now).status_with_history()
     }
 
-    /// Does what the upstream's machine wants.
-    fn upstream_wants(&mut self, action: UpstreamAction, now: Instant) {
-        match action {
-            UpstreamAction::Lookup => self.actions.push_back(Action::Lookup),
-            UpstreamAction::Persist(state) => self.actions.push_back(Action::Persist(state)),
-            UpstreamAction::SetChanged => {
-                self.targets_changed();
-                self.release_held(now);
-                self.keep_reachable(now);
-            }
-            UpstreamAction::RolledOver(rollover) => self.rolled_over(&rollover, now),
-        }
+    /// The handsets that match, at most `limit` of them.
+    #[must_use]
+    pub fn phones(&self, query: &Query, limit: usize, now: Instant) -> Phones {
+        self.view(now).phones(query, limit)
     }
 
-    pub(super) fn schedule(&mut self, id: ContextId, at: Instant) {
-        self.timers.push(Reverse((at, id)));
+    /// The size of every table that what is in flight makes grow. Sixty-four times T1 after the last message all are 0 but
+    /// those whose entries have a life of their own: bindings, connections, and the place of each target's address.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(&'static str, usize)> {
+        let [connections, addresses, reopening] = self.house.flows.sizes();
+        let mut tables = self.house.exchanges.sizes().to_vec();
+        tables.extend([
+            ("transactions", self.house.transactions.len()),
+            ("bindings", self.house.registrar.bindings().len()),
+            ("connections", connections),
+            ("addresses", addresses),
+            ("summaries", self.house.journal.summaries()),
+            ("targets waited for", reopening),
+        ]);
+        tables
     }
 
-    fn net(&mut self, event: NetEvent, now: Instant) {
-        match event {
-            NetEvent::Received { flow, bytes } => self.received(flow, bytes, now),
-            NetEvent::Unframed { conn, bytes, reason } => self.unframed(conn, bytes, reason, now),
-            // The upstream's answer to our own keep-alive is no use of a connection.
-            NetEvent::KeepAlive { conn } if self.side(Flow::Conn(conn)) == Side::Upstream => {}
-            NetEvent::KeepAlive { conn } => self.conns.touch(Flow::Conn(conn), now),
-            NetEvent::Accepted { conn, side, transport, socket, local, remote } => {
-                self.accepted(conn, side, transport, socket, local, remote, now);
-            }
-            NetEvent::Opened { conn, local } => self.opened(conn, local, now),
-            NetEvent::OpenFailed { conn, cause, detail } => self.open_failed(conn, cause, &detail, now),
-            NetEvent::Closed { conn, cause } => self.closed(conn, cause, now),
-            NetEvent::SendFailed { flow, cause } => self.send_failed(flow, cause, now),
-        }
+    fn view(&self, now: Instant) -> View<'_> {
+        let House { site, upstream, transactions, registrar, flows, journal, draining, .. } = &self.house;
+        View { site, upstream, transactions, registrar, flows, journal, draining: *draining, now }
     }
-
-    /// Closes a connection of our own accord.
-    pub(super) fn close(&mut self, conn: ConnId) {
-        self.conns.remove(conn);
-        self.bindings.connection_lost(conn);
-        self.act(NetCommand::Close { conn });
-    }
-}
-
-/// At trace: what leaves, keep-alives left out.
-fn show_packet(flow: Flow, bytes: &Bytes) {
-    if let Ok(message) = Message::scan(bytes.clone()) {
-        tracing::trace!(call_id = %message.call_id_shown(), ?flow, packet = %Packet(bytes), "sent");
-    }
-}
-
-/// What means us: the listeners, what they advertise, and the aliases.
-pub(super) fn names(sockets: &[Socket], settings: &Settings) -> Names {
-    let mut names = Names::new();
-    for socket in sockets {
-        let advertise = match socket.side {
-            Side::Phone => socket.advertise.as_ref(),
-            Side::Upstream => settings.upstream_advertise.as_ref(),
-        };
-        names.add_socket(socket.side, socket.local, advertise);
-    }
-    for alias in &settings.aliases {
-        names.add_alias(alias);
-    }
-    if let Some(domain) = &settings.domain {
-        names.set_domain(domain, settings.domain_in_aor);
-    }
-    names
 }

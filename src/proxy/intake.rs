@@ -1,197 +1,322 @@
-//! What comes in: who may send it, what it is, and what is answered or dropped before any transaction exists.
+//! What the transports report: messages, and connections that come and go.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::context::Arrival;
-use super::core::{Core, PATH_MTU};
-use super::stun::{self, Stun};
-use crate::flow::{ConnId, Flow, NetCommand, Side, Transport};
-use crate::message::{Message, Method, Packet, Shown, framing_status};
-use crate::metrics::{Direction, Origin};
-use crate::transaction::{Inbound, Received};
+use super::exchange::outlook::{Failure, In};
+use super::exchange::register::RegisterRelay;
+use super::exchange::{Exchange, Registering, begin};
+use super::flows::Edge;
+use super::flows::table::Conn;
+use super::house::House;
+use super::inbound::gate::{self, Arrived};
+use super::inbound::peers::may_answer;
+use super::inbound::route::{Destination, Lookups};
+use super::journal::{Direction, Origin};
+use super::registrar::contact;
+use super::wire::{self, Refusal};
+use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, SocketId};
+use crate::message::{Message, Method, Shown};
+use crate::transaction::{ClientId, Inbound, Received, ServerId};
+use crate::upstream::bounded;
 
-impl Core {
-    /// A datagram, or a message framed from a stream.
-    pub(super) fn received(&mut self, flow: Flow, bytes: Bytes, now: Instant) {
-        let Some((local, remote)) = self.ends(flow) else { return };
-        let (side, transport) = self.labels(flow);
-        if matches!(flow, Flow::Udp { .. }) && !self.admits(side, remote) {
-            let reason = if side == Side::Phone { "not_allowed" } else { "not_upstream" };
-            self.metrics.dropped(side, reason).inc();
-            self.note_stranger(side, remote, now);
-            return;
-        }
-        if transport == Transport::Udp && self.is_no_message(side, flow, remote, &bytes) {
-            return;
-        }
-        self.conns.touch(flow, now);
-        if bytes.len() > PATH_MTU {
-            self.count_large(flow, Direction::In);
-        }
-        let message = match Message::scan(bytes) {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::debug!(%remote, reason = error.reason(), "dropped");
-                self.metrics.dropped(side, error.reason()).inc();
-                return;
-            }
-        };
-        tracing::trace!(call_id = %message.call_id_shown(), %remote, %local, %transport, packet = %Packet(message.bytes()), "received");
-        if let Err(malformed) = message.check(transport) {
-            tracing::debug!(
-                call_id = %message.call_id_shown(),
-                %remote,
-                status = malformed.status(),
-                reason = malformed.phrase(),
-                "malformed"
-            );
-            if malformed.answerable() {
-                self.refuse(side, flow, &message, malformed.status(), malformed.phrase());
-            } else {
-                let reason = if message.is_request() { malformed.reason() } else { "malformed_response" };
-                self.metrics.dropped(side, reason).inc();
-            }
-            return;
-        }
-        if message.is_request() {
-            self.request(side, transport, flow, remote, message, now);
-        } else {
-            let (conns, sockets) = (&self.conns, &self.sockets);
-            // A datagram may answer from another port than the request went to, never from another address, and never on
-            // the other side: where phones and PBX share an address, no phone may speak for the PBX.
-            let same_peer = |sent: Flow| {
-                transport == Transport::Udp
-                    && match sent {
-                        Flow::Conn(id) => conns.get(id).is_some_and(|c| {
-                            c.transport == Transport::Udp && c.side == side && c.remote.ip() == remote.ip()
-                        }),
-                        Flow::Udp { socket, remote: asked, .. } => {
-                            asked.ip() == remote.ip() && sockets.iter().any(|s| s.id == socket && s.side == side)
-                        }
-                    }
-            };
-            // Over TCP and TLS an upstream whose connection was lost answers on another one (RFC 3261 §18.2.2): its 2xx again.
-            let come_back = |sent: Flow| {
-                side == Side::Upstream
-                    && transport.is_reliable()
-                    && matches!(sent, Flow::Conn(id) if id.0 % 2 == 0 && conns.get(id).is_none())
-            };
-            match self
-                .transactions
-                .receive_response_if(&message, now, |sent| sent == flow || same_peer(sent) || come_back(sent))
-            {
-                Received::New(answer) => self.answered(answer.client, message, now),
-                Received::Absorbed => {}
-                Received::Stray => {
-                    tracing::debug!(
-                        call_id = %message.call_id_shown(),
-                        %remote,
-                        status = message.status(),
-                        "a response that belongs to no transaction: dropped"
-                    );
-                    self.metrics.dropped(side, "stray_response").inc();
+/// The house, while an event of the transports is taken in.
+pub(super) struct Intake<'h>(pub &'h mut House);
+
+impl Intake<'_> {
+    pub fn net(&mut self, event: NetEvent, now: Instant) {
+        match event {
+            NetEvent::Received { flow, bytes } => self.received(flow, bytes, now),
+            NetEvent::Unframed { conn, bytes, reason } => {
+                let flow = Flow::Conn(conn);
+                self.0.flows.touch(flow, now);
+                if let Some(from) = self.0.flows.edge(flow, &self.0.site) {
+                    self.arrived(gate::unframed(bytes, reason), &from, now);
                 }
             }
-        }
-    }
-
-    /// A stream that cannot be framed: an answer where one is possible; the transport closes the connection.
-    pub(super) fn unframed(&mut self, conn: ConnId, bytes: Bytes, reason: &'static str, now: Instant) {
-        let flow = Flow::Conn(conn);
-        let side = self.side(flow);
-        self.conns.touch(flow, now);
-        match Message::scan(bytes) {
-            Ok(message) if message.is_request() && message.method() != Method::Ack && message.top_via().is_some() => {
-                let (status, phrase) = framing_status(reason).unwrap_or((400, "Malformed Message"));
-                self.refuse(side, flow, &message, status, phrase);
+            NetEvent::KeepAlive { conn } => {
+                // The upstream's answer to our own keep-alive is no use of a connection.
+                if self.0.flows.get(conn).is_some_and(|conn| conn.side == Side::Phone) {
+                    self.0.flows.touch(Flow::Conn(conn), now);
+                }
             }
-            Ok(_) | Err(_) => self.metrics.dropped(side, reason).inc(),
+            NetEvent::Accepted { conn, side, transport, socket, local, remote } => {
+                let edge = Edge { flow: Flow::Conn(conn), side, transport, local, remote, sent_by: Arc::from("") };
+                self.accepted(conn, socket, &edge, now);
+            }
+            NetEvent::Opened { conn, local } => self.opened(conn, local, now),
+            NetEvent::OpenFailed { conn, cause, detail } => self.open_failed(conn, cause, &detail, now),
+            NetEvent::Closed { conn, cause } => self.closed(conn, cause, now),
+            NetEvent::SendFailed { flow, cause } => {
+                tracing::debug!(?flow, %cause, "send failed");
+                self.0.transactions.transport_error(flow, cause, now);
+            }
         }
     }
 
-    /// Answers a malformed request that may be answered, without any state.
-    fn refuse(&mut self, side: Side, flow: Flow, message: &Message, status: u16, phrase: &str) {
-        let Some((_, remote)) = self.ends(flow) else { return };
-        tracing::debug!(call_id = %message.call_id_shown(), status, "refused");
-        let reply_to = self.reply_to(message, flow);
-        self.metrics.responses(side, message.method(), status, Origin::Local).inc();
-        let bytes = self.reply(message, status, phrase, &[], remote);
-        self.act(NetCommand::Send { flow: reply_to, bytes });
+    /// A datagram, or a message framed from a stream.
+    fn received(&mut self, flow: Flow, bytes: Bytes, now: Instant) {
+        let House { flows, site, upstream, journal, .. } = &mut *self.0;
+        let Some(from) = flows.edge(flow, site) else { return };
+        let size = bytes.len();
+        let arrived = gate::look(bytes, &from, site, upstream);
+        if !matches!(arrived, Arrived::NotAdmitted(_) | Arrived::Nothing | Arrived::Stun(_)) {
+            flows.touch(flow, now);
+            journal.size((from.side, from.transport), size, Direction::In);
+        }
+        self.arrived(arrived, &from, now);
     }
 
-    fn request(
-        &mut self,
-        side: Side,
-        transport: Transport,
-        flow: Flow,
-        source: SocketAddr,
-        message: Message,
-        now: Instant,
-    ) {
-        let reply_to = self.reply_to(&message, flow);
-        let arrival = Arrival { flow, source, transport };
-        let method = message.method();
+    fn arrived(&mut self, arrived: Arrived, from: &Edge, now: Instant) {
+        match arrived {
+            Arrived::Message(message) if message.is_request() => self.request(message, from, now),
+            Arrived::Message(message) => self.response(&mut Some(message), from, now),
+            Arrived::Refused(message, refusal) => {
+                tracing::debug!(call_id = %message.call_id_shown(), status = refusal.status, "refused");
+                self.0.rooms().1.reply(&message, &refusal, from);
+            }
+            Arrived::Stun(answer) => self.0.rooms().1.emit(from.flow, answer),
+            Arrived::Nothing => {}
+            Arrived::Dropped(reason) => self.0.journal.facts.note_dropped(from.side, reason),
+            Arrived::NotAdmitted(reason) => {
+                self.0.journal.facts.note_dropped(from.side, reason);
+                self.0.journal.log_outsider(from.side, from.remote, now);
+            }
+        }
+    }
+
+    fn response(&mut self, at_hand: &mut Option<Message>, from: &Edge, now: Instant) {
+        let Some(message) = at_hand else { return };
+        let House { transactions, flows, site, .. } = &mut *self.0;
+        match transactions.receive_response_if(message, now, |sent| may_answer(sent, from, flows, site)) {
+            Received::New(answer) => self.answered(answer.client, at_hand, now),
+            Received::Absorbed => {}
+            Received::Stray => {
+                tracing::debug!(
+                    call_id = %message.call_id_shown(),
+                    remote = %from.remote,
+                    status = message.status(),
+                    "a response that belongs to no transaction: dropped"
+                );
+                self.0.journal.facts.note_dropped(from.side, "stray_response");
+            }
+        }
+    }
+
+    /// A response that a client transaction let through.
+    fn answered(&mut self, client: ClientId, at_hand: &mut Option<Message>, now: Instant) {
+        let Some(response) = at_hand else { return };
+        let Some((id, branch)) = self.0.exchanges.index.of_client(client) else { return };
+        let Some((exchange, index)) = self.0.exchanges.split(id) else { return };
+        let status = response.status();
+        tracing::debug!(
+            call_id = %response.call_id_shown(),
+            method = exchange.method.as_str(),
+            status,
+            target = exchange.relay.branches().get(branch).map(|branch| &*branch.target),
+            attempt = branch.0 + 1,
+            "answered"
+        );
+        let event = if status < 200 {
+            In::Provisional(branch, status)
+        } else {
+            if exchange.method != Method::Invite {
+                index.unbind(client);
+            }
+            // A handset's daily challenge and success need no words.
+            let quiet = exchange.method != Method::Register || matches!(status, 200..=299 | 401 | 407);
+            In::Answered(branch, status, if quiet { None } else { bounded(response.reason()) })
+        };
+        self.0.feed_answer(id, event, at_hand, now);
+    }
+
+    fn request(&mut self, message: Message, from: &Edge, now: Instant) {
+        let (side, method) = (from.side, message.method());
         tracing::debug!(
             call_id = %message.call_id_shown(),
             method = %Shown(message.method_name()),
             uri = %Shown(message.request_uri().of(message.bytes())),
             side = side.as_str(),
-            %transport,
-            remote = %source,
+            transport = %from.transport,
+            remote = %from.remote,
             "request"
         );
-        match self.transactions.receive_request(&message, flow, reply_to, transport.is_reliable(), now) {
-            Inbound::New(server) => {
-                self.metrics.requests(side, method, transport).inc();
-                self.new_request(side, server, message, arrival, now);
-            }
+        let reply_to = self.0.flows.reply_to(&message, from.flow, &self.0.site);
+        let reliable = from.transport.is_reliable();
+        let inbound = self.0.transactions.receive_request(&message, from.flow, reply_to, reliable, now);
+        if matches!(inbound, Inbound::New(_) | Inbound::Ack | Inbound::Cancel { .. }) {
+            self.0.journal.facts.note_request(side, method, from.transport);
+        }
+        match inbound {
+            Inbound::New(server) => self.new_request(server, message, from, now),
             Inbound::Retransmission | Inbound::AckAbsorbed => {}
-            Inbound::Ack => {
-                self.metrics.requests(side, method, transport).inc();
-                self.forward_ack(side, &message, &arrival, now);
-            }
+            Inbound::Ack => self.ack(&message, from, now),
             Inbound::Cancel { own, invite } => {
-                self.metrics.requests(side, method, transport).inc();
                 let (status, phrase) =
                     if invite.is_some() { (200, "OK") } else { (481, "Call/Transaction Does Not Exist") };
-                self.metrics.responses(side, method, status, Origin::Local).inc();
-                let bytes = self.reply(&message, status, phrase, &[], source);
-                self.transactions.respond(own, status, bytes, now);
-                if let Some(invite) = invite {
-                    self.cancel_invite(invite, now);
+                self.respond(own, &message, &Refusal::new(status, phrase), from, now);
+                if let Some(id) = invite.and_then(|invite| self.0.exchanges.index.of_server(invite)) {
+                    self.0.feed(id, In::Cancelled, now);
                 }
             }
             Inbound::Full => {
                 tracing::debug!(call_id = %message.call_id_shown(), "transaction table full: 503");
-                self.metrics.responses(side, method, 503, Origin::Local).inc();
-                let bytes = self.reply(&message, 503, "Transaction table full", &[("Retry-After", "10")], source);
-                self.act(NetCommand::Send { flow: reply_to, bytes });
+                let full = Refusal { retry_after: Some(10), ..Refusal::new(503, "Transaction table full") };
+                self.0.rooms().1.reply(&message, &full, from);
             }
         }
     }
 
-    /// Keep-alives, empty datagrams and STUN: nothing the proxy forwards.
-    fn is_no_message(&mut self, side: Side, flow: Flow, remote: SocketAddr, bytes: &[u8]) -> bool {
-        if bytes.is_empty() {
-            self.metrics.dropped(side, "empty").inc();
-            return true;
-        }
-        if bytes.len() <= 4 && bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
-            return true;
-        }
-        match stun::receive(bytes, remote) {
-            Stun::No => false,
-            // Phones keep their way open with it; an upstream has no business asking us for its address.
-            Stun::Answer(answer) if side == Side::Phone => {
-                self.act(NetCommand::Send { flow, bytes: answer });
-                true
+    /// Answers a request that is not forwarded, in its transaction.
+    fn respond(&mut self, server: ServerId, request: &Message, refusal: &Refusal, from: &Edge, now: Instant) {
+        let House { transactions, journal, site, .. } = &mut *self.0;
+        journal.facts.note_response(from.side, request.method(), refusal.status, Origin::Local);
+        let bytes = wire::response::local(request, refusal, from.remote, site);
+        transactions.respond(server, refusal.status, bytes, now);
+    }
+
+    /// A request with a server transaction of its own. ACK and CANCEL never come here.
+    fn new_request(&mut self, server: ServerId, request: Message, from: &Edge, now: Instant) {
+        let refusal = match self.route(&request, from, now) {
+            Ok(Destination::Holdline) => Refusal::new(200, "OK"),
+            Ok(_) if request.method() == Method::Register && from.side == Side::Phone => match contact::aor(&request) {
+                Some(aor) => {
+                    self.register(server, request, from, &aor, now);
+                    return;
+                }
+                None => Refusal::new(400, "Bad To URI"),
+            },
+            Ok(destination) => {
+                let (course, kind) = begin::course(destination, &self.0.site, &self.0.upstream, &self.0.flows);
+                self.begin(Exchange::relaying(server, request, from, course, kind, now), now);
+                return;
             }
-            Stun::Answer(_) | Stun::Dropped => {
-                self.metrics.dropped(side, "stun").inc();
-                true
+            Err(refusal) => refusal,
+        };
+        tracing::debug!(call_id = %request.call_id_shown(), status = refusal.status, reason = refusal.phrase, "refused");
+        self.respond(server, &request, &refusal, from, now);
+    }
+
+    fn route(&mut self, request: &Message, from: &Edge, now: Instant) -> Result<Destination, Refusal> {
+        let House { site, upstream, registrar, flows, journal, draining, .. } = &mut *self.0;
+        let lookups = Lookups { site, upstream, registrar, flows, draining: *draining };
+        lookups.route(request, from, |source| journal.log_foreign_route(request, source, now))
+    }
+
+    /// A REGISTER; a newer one of the same call ends an older one's tries.
+    fn register(&mut self, server: ServerId, request: Message, from: &Edge, aor: &str, now: Instant) {
+        let House { site, exchanges, .. } = &mut *self.0;
+        let call = site.call(request.call_id(), aor);
+        let cseq = request.cseq().map_or(0, |cseq| cseq.number);
+        let (superseded, older) = exchanges.same_call(call, cseq);
+        let state = Registering::new(&request, from, aor, call, site);
+        let relay = RegisterRelay::new(state.handset, superseded, now + site.settings.retry_deadline);
+        let exchange = Exchange::registering(server, request, from, state, relay, now);
+        let id = exchanges.insert(exchange);
+        if !superseded {
+            exchanges.lead_call(call, id);
+        }
+        if let Some(older) = older {
+            self.0.feed(older, In::Superseded, now);
+        }
+        self.0.feed(id, In::Begin, now);
+    }
+
+    fn begin(&mut self, exchange: Box<Exchange>, now: Instant) {
+        let invite = exchange.method == Method::Invite;
+        let id = self.0.exchanges.insert(exchange);
+        let (exchanges, mut rooms) = self.0.rooms();
+        if let Some((exchange, _)) = exchanges.split(id).filter(|_| invite) {
+            rooms.answer(exchange, 100, "Trying", None, now);
+        }
+        self.0.feed(id, In::Begin, now);
+    }
+
+    /// ACK of a 2xx, or of nothing we know: end to end, without state (RFC 3261 §16.11).
+    fn ack(&mut self, request: &Message, from: &Edge, now: Instant) {
+        match self.route(request, from, now) {
+            Ok(Destination::Holdline) => self.0.journal.facts.note_dropped(from.side, "ack_unmatched"),
+            Ok(destination) => self.0.rooms().1.forward_ack(request, from, &destination, now),
+            Err(Refusal { status: 403, .. }) => self.0.journal.facts.note_dropped(from.side, "forged_mark"),
+            Err(_) => self.0.journal.facts.note_dropped(from.side, "ack_unmatched"),
+        }
+    }
+
+    fn accepted(&mut self, conn: ConnId, socket: SocketId, edge: &Edge, now: Instant) {
+        let House { site, upstream, flows, journal, .. } = &mut *self.0;
+        if site.admits(edge.side, edge.remote, upstream) {
+            flows.accepted(conn, socket, edge, site, now);
+        } else {
+            journal.facts.note_dropped(edge.side, "not_allowed");
+            journal.log_outsider(edge.side, edge.remote, now);
+            flows.turn_away(conn);
+        }
+    }
+
+    fn opened(&mut self, conn: ConnId, local: SocketAddr, now: Instant) {
+        let House { site, flows, exchanges, .. } = &mut *self.0;
+        let Some(transport) = flows.opened(conn, local, site, now) else { return };
+        for (id, branch) in exchanges.waited_for(conn) {
+            let (exchanges, mut rooms) = self.0.rooms();
+            if let Some((exchange, index)) = exchanges.split(id) {
+                rooms.send(exchange, index, branch, Flow::Conn(conn), now);
+            }
+            self.0.settle(id, now);
+        }
+        if transport.is_reliable() {
+            self.log_orphans();
+        }
+    }
+
+    fn open_failed(&mut self, conn: ConnId, cause: Cause, detail: &str, now: Instant) {
+        let Some(gone) = self.0.flows.remove(conn) else { return };
+        self.0.journal.log_connection_failure(&gone, cause, detail, now);
+        let failure = Failure { cause, detail: bounded(detail.as_bytes()) };
+        for (id, branch) in self.0.exchanges.waited_for(conn) {
+            self.0.feed(id, In::Lost(branch, failure.clone()), now);
+        }
+        self.lost(&gone, now);
+    }
+
+    /// The cause is kept: in TLS 1.3 a server refuses our certificate on a connection that was opened already.
+    fn closed(&mut self, conn: ConnId, cause: Cause, now: Instant) {
+        let gone = self.0.flows.remove(conn);
+        self.0.registrar.connection_lost(conn);
+        self.0.transactions.transport_error(Flow::Conn(conn), cause, now);
+        self.0.pump(now);
+        for (id, branch) in self.0.exchanges.waited_for(conn) {
+            self.0.feed(id, In::Lost(branch, cause.into()), now);
+        }
+        if let Some(gone) = gone {
+            self.lost(&gone, now);
+        }
+    }
+
+    /// A connection to a target failed to open, or was lost: where bindings live there, it is opened again.
+    fn lost(&mut self, gone: &Conn, now: Instant) {
+        let House { flows, upstream, registrar, .. } = &mut *self.0;
+        if flows.lost(gone, upstream, registrar, now) {
+            self.0.keep_reachable(now);
+            if gone.local.is_none() {
+                self.log_orphans();
+            }
+        }
+    }
+
+    fn log_orphans(&mut self) {
+        let (orphaned, bindings) = (self.0.orphans(), self.0.registrar.bindings().confirmed_len());
+        self.0.journal.log_orphans(orphaned, bindings);
+    }
+
+    /// Closes connections of those who may not talk to us any more. A datagram is looked at when it comes.
+    pub fn show_out(&mut self, now: Instant) {
+        for (conn, side, remote) in self.0.flows.accepted_from() {
+            if !self.0.site.admits(side, remote, &self.0.upstream) {
+                self.closed(conn, Cause::Reset, now);
+                self.0.flows.turn_away(conn);
             }
         }
     }

@@ -1,48 +1,53 @@
-//! The proxy core: RFC 3261 §16, without I/O, clock or chance.
+//! The proxy core: RFC 3261 §16, without I/O, clock or chance. This page is the one to read first.
 //!
 //! ```text
-//! intake    who may send, what it is      → request   validated and routed, up or down
-//! register  tries, retries, deadlines     → relay     everything else
-//! forward   the bytes that go on          → links     the connections they go on
-//! answer    the way back                  → observe   what is noted and told
-//! history   REGISTER outcomes by minute   → status    what is shown of all that
-//! troubled  who does not get registered   → phones    who they are, for the operator alone
+//!            event, now                                                       actions
+//!                │                                                               ▲
+//!           ┌────▼──────────────────────── core, house ──────────────────────────┴───┐
+//!           │ dispatches one event, then pumps until no machine wants anything more  │
+//!           └─┬─────────┬───────────┬────────────┬───────────┬───────────┬───────────┘
+//!          inbound   exchange      wire       registrar    flows      journal
 //! ```
 //!
-//! [`Core`] is the only face: see its module for the call order.
+//! | room | what it owns |
+//! |---|---|
+//! | [`core`] | the face: [`Core::handle`], [`Core::handle_timeout`], [`Core::poll_timeout`], [`Core::poll_action`] |
+//! | `house` | the owners below, and the way of one event between them: dispatch and pump |
+//! | `intake` | what the transports report: messages, and connections that come and go |
+//! | `site` | settings, key, names and sockets: read by all, changed by a reload only |
+//! | `inbound` | what came in, before any state exists: who may speak, what it is, where it goes, whose answer it may be |
+//! | `exchange` | one exchange for each server transaction (§16.7): its branches and its relay (REGISTER, INVITE, plain) |
+//! | `wire` | pure functions: the received message and the two edges it passes between give the bytes that leave |
+//! | `registrar` | our shadow of the PBX's registrar: bindings, Contacts, grants, keep-alives |
+//! | `flows` | the ways to both sides: connections, which address has its turn, what is opened again |
+//! | `marks` | what we sign: Contact IDs, route marks, branches |
+//! | `journal` | what is counted, logged and shown |
+//!
+//! The way of a REGISTER up: `core` → `inbound` (gate, route) → `exchange` (a [relay](exchange::register) that wishes for a
+//! try, carried out by [`exchange::rooms`]) → `registrar` and `wire` → the transactions below. Its answer comes back through
+//! `core` → `inbound` (peers) → `exchange` → `wire` and `registrar`. The facts of a flow are looked up once an event and handed
+//! on as an [`Edge`](flows::Edge).
+//!
+//! Words: an *exchange* is a response context of §16.7; a *branch* of it is one try at one target; an *attempt* is one REGISTER
+//! client transaction on the active target, and nothing else.
 
-mod answer;
-mod base32;
-pub mod bindings;
-pub mod branch;
-mod conns;
-pub mod contact;
-mod context;
 mod core;
-mod dialog;
-mod forward;
-mod history;
-pub mod identity;
+mod exchange;
+mod flows;
+mod house;
+mod inbound;
 mod intake;
-mod keepalive;
-mod links;
-pub mod names;
+mod journal;
+mod marks;
 mod numbers;
-mod observe;
-pub mod phones;
-pub mod reach;
-mod register;
-mod relay;
-mod reload;
-mod reopen;
-mod request;
-mod settings;
-mod siphash;
-mod spread;
-mod status;
-pub mod stun;
-mod troubled;
+mod registrar;
+mod site;
+mod wire;
 
-pub use self::core::{Action, Core, Event, Socket};
-pub use reload::Fresh;
-pub use settings::{Exhausted, Settings, allows, default_allow};
+pub use self::core::{Action, Core, Event, Start};
+pub(crate) use journal::label;
+pub use journal::status::Levels;
+pub use journal::{AttemptOutcome, DURATIONS, Direction, Facts, FailureReason, Origin, TargetFacts, phones};
+pub use registrar::{StoredBinding, bindings, contact};
+pub use site::settings::{Exhausted, Settings, allows, default_allow};
+pub use site::{Reload, Socket};

@@ -9,13 +9,11 @@ mod file;
 mod pending;
 mod writer;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -23,6 +21,7 @@ use file::OpenError;
 use pending::Pending;
 use writer::Writer;
 
+pub use crate::proxy::StoredBinding;
 use crate::upstream::Persisted;
 
 /// The name of the file in the state directory. Beside it, with `.damaged` appended, the last one that could not be read.
@@ -38,33 +37,6 @@ pub struct RestoredState {
     /// The key that Contact IDs are made with: from the file, or made for it now. `None` only if the system has no
     /// randomness to give.
     pub key: Option<[u8; 32]>,
-}
-
-/// One binding, as far as it is needed to reach the handset again after a restart. Plain text, and a clock time instead of
-/// a remaining one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredBinding {
-    /// The user part that Holdline gave it.
-    pub id: String,
-    /// Address of record.
-    pub aor: String,
-    /// The handset's own Contact URI.
-    pub contact: String,
-    /// Label of the target it is registered at.
-    pub target: String,
-    /// `udp`, `tcp`, `tls`: what the handset speaks.
-    pub transport: String,
-    /// Where the handset is reached.
-    pub remote: SocketAddr,
-    /// Holdline's address that it was heard on.
-    pub local: SocketAddr,
-    /// Number of the listener.
-    pub socket: u16,
-    /// Seconds since 1970.
-    pub expires_at: u64,
-    /// Its User-Agent, if it said.
-    #[serde(default)]
-    pub user_agent: String,
 }
 
 /// Why a start with this state directory would do harm.

@@ -10,7 +10,7 @@ use super::invite_client::{Event as InviteEvent, InviteClient};
 use super::non_invite_client::{Event as NonInviteEvent, NonInviteClient};
 use super::table::Id;
 use super::{Answer, ClientId, Owner, Received, TableFull, Transactions, TxAction, hop_by_hop, key};
-use crate::flow::Flow;
+use crate::flow::{Cause, Flow};
 use crate::message::{Message, Method};
 
 /// One client transaction.
@@ -48,7 +48,7 @@ enum Event<'m> {
     Created,
     Response(&'m Message),
     Cancel,
-    TransportError,
+    TransportError(Cause),
     Timeout,
 }
 
@@ -79,21 +79,27 @@ impl Client {
     }
 }
 
+/// A request to be sent.
+#[derive(Debug)]
+pub struct Outgoing<'b> {
+    /// What it is.
+    pub method: Method,
+    /// Its name as in the bytes.
+    pub method_name: &'b [u8],
+    /// As in the Via on top, never used before.
+    pub branch: &'b [u8],
+    /// Where it goes.
+    pub flow: Flow,
+    /// The whole message, our Via on top.
+    pub bytes: Bytes,
+    /// The flow is TCP or TLS.
+    pub reliable: bool,
+}
+
 impl Transactions {
-    /// A new client transaction; the bytes (our Via on top) are sent at once.
-    ///
-    /// `branch` as in that Via, never used before; `method_name` as in the bytes; `reliable`: the flow is TCP or TLS.
-    /// An ACK for a 2xx is no transaction and does not belong here.
-    pub fn send_request(
-        &mut self,
-        method: Method,
-        method_name: &[u8],
-        branch: &[u8],
-        flow: Flow,
-        bytes: Bytes,
-        reliable: bool,
-        now: Instant,
-    ) -> Result<ClientId, TableFull> {
+    /// A new client transaction; the bytes are sent at once. An ACK for a 2xx is no transaction and does not belong here.
+    pub fn send_request(&mut self, request: Outgoing<'_>, now: Instant) -> Result<ClientId, TableFull> {
+        let Outgoing { method, method_name, branch, flow, bytes, reliable } = request;
         let machine = if method == Method::Invite {
             Machine::Invite(InviteClient::new(reliable, &self.timers, now))
         } else {
@@ -173,11 +179,11 @@ impl Transactions {
 
     /// A flow failed: every client transaction on it that waits for a final answer ends with
     /// [`TxAction::ClientTransportError`].
-    pub fn transport_error(&mut self, flow: Flow, now: Instant) {
+    pub fn transport_error(&mut self, flow: Flow, cause: Cause, now: Instant) {
         let mut ids = self.live.on(flow).to_vec();
         ids.sort_unstable();
         for id in ids {
-            self.step_client(id, Event::TransportError, now);
+            self.step_client(id, Event::TransportError(cause), now);
         }
     }
 
@@ -263,14 +269,14 @@ impl Transactions {
                 machine.handle(InviteEvent::of_status(response.status()), timers, now);
             }
             (Machine::Invite(machine), Event::Cancel) => machine.handle(InviteEvent::Cancel, timers, now),
-            (Machine::Invite(machine), Event::TransportError) => {
+            (Machine::Invite(machine), Event::TransportError(_)) => {
                 machine.handle(InviteEvent::TransportError, timers, now);
             }
             (Machine::Invite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
             (Machine::NonInvite(machine), Event::Response(response)) => {
                 machine.handle(NonInviteEvent::of_status(response.status()), timers, now);
             }
-            (Machine::NonInvite(machine), Event::TransportError) => {
+            (Machine::NonInvite(machine), Event::TransportError(_)) => {
                 machine.handle(NonInviteEvent::TransportError, timers, now);
             }
             (Machine::NonInvite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
@@ -301,7 +307,11 @@ impl Transactions {
                 Action::TimerC => cancel = hop_by_hop::cancel(&client.bytes),
                 Action::Timeout if to_caller => self.actions.push_back(TxAction::ClientTimeout(ClientId(id))),
                 Action::TransportError if to_caller => {
-                    self.actions.push_back(TxAction::ClientTransportError(ClientId(id)));
+                    let cause = match event {
+                        Event::TransportError(cause) => cause,
+                        Event::Created | Event::Response(_) | Event::Cancel | Event::Timeout => Cause::Unreachable,
+                    };
+                    self.actions.push_back(TxAction::ClientTransportError(ClientId(id), cause));
                 }
                 Action::Timeout | Action::TransportError => {}
                 Action::Completed => completed = true,

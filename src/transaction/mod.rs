@@ -36,13 +36,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::client::Client;
+pub use self::client::Outgoing;
 use self::fingerprint::Seed;
 use self::flows::Flows;
 use self::queue::{Queue, Wake};
 use self::server::Server;
 use self::table::{Id, Table};
 pub use self::timers::{Letter, Timers};
-use crate::flow::Flow;
+use crate::flow::{Cause, Flow};
 
 /// A server transaction: a request that came in. Never used twice; a number kept too long is ignored everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -123,8 +124,8 @@ pub enum TxAction {
     /// Timer C ran out: the INVITE rings for more than three minutes and wants a [`Transactions::cancel`], RFC 3261
     /// §16.8.
     ClientTimerC(ClientId),
-    /// The transport failed before a final answer. `ClientEnded` follows.
-    ClientTransportError(ClientId),
+    /// The transport failed so before a final answer. `ClientEnded` follows.
+    ClientTransportError(ClientId, Cause),
     /// The last word about a client transaction that was not dropped.
     ClientEnded(ClientId),
     /// The last word about a server transaction.

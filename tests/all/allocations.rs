@@ -79,7 +79,7 @@ fn a_register_up_and_back_allocates_no_more_than_before() {
     let mut bench = Bench::new(Transport::Udp, false, Settings::default());
     let flow = bench.phone(SocketAddr::from(([192, 168, 1, 20], 5060)));
     let mut counted = 0;
-    let mut measure = |bench: &mut Bench, flow, bytes: Bytes| {
+    let measure = |bench: &mut Bench, flow, bytes: Bytes| {
         let (event, now) = (Event::Net(NetEvent::Received { flow, bytes }), bench.now);
         let spent = allocation_counter::measure(|| bench.core.handle(event, now));
         bench.handle_nothing();

@@ -53,7 +53,11 @@ impl Lines {
 fn logged<T>(level: &str, format: Format, run: impl FnOnce(&Lines) -> T) -> T {
     let lines = Lines::default();
     let settings = Settings { format, level: level.to_owned() };
-    with_default(&to(&settings, lines.clone()), || run(&lines))
+    with_default(&to(&settings, lines.clone()), || {
+        // A callsite that another test's thread meets for the first time just now may not know of this log yet.
+        tracing::callsite::rebuild_interest_cache();
+        run(&lines)
+    })
 }
 
 /// Registers every phone once, spread over this time.

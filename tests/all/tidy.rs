@@ -28,10 +28,21 @@ const IMPURE: &[(&str, &str)] = &[
 ];
 
 const PURE: [&str; 6] =
-    ["src/flow.rs", "src/summaries.rs", "src/message", "src/transaction", "src/proxy", "src/upstream"];
+    ["src/flow.rs", "src/summaries.rs", "src/message", "src/transaction", "src/upstream", "src/proxy"];
 
-/// Lines of code in one file, tests left out. Around 150 to 400 is the aim; beyond this it wants to be two files.
-const LONGEST: usize = 600;
+/// What each pure folder may import of the crate, outside of its tests. Whatever is counted or stored comes out of the core as
+/// facts; nothing pure knows who counts or stores it.
+const MAY_IMPORT: [(&str, &[&str]); 6] = [
+    ("src/flow.rs", &[]),
+    ("src/summaries.rs", &[]),
+    ("src/message", &["message", "flow"]),
+    ("src/transaction", &["transaction", "flow", "message"]),
+    ("src/upstream", &["upstream", "flow", "summaries"]),
+    ("src/proxy", &["proxy", "flow", "message", "summaries", "transaction", "upstream"]),
+];
+
+/// Lines of one file of `src`. Around 150 to 400 is the aim; beyond this it wants to be two files.
+const LONGEST: usize = 450;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -100,15 +111,50 @@ fn pure_folders_stay_pure() {
 }
 
 #[test]
-fn files_stay_short_enough_to_read() {
+fn pure_folders_import_only_what_lies_below_them() {
+    assert_eq!(MAY_IMPORT.map(|(folder, _)| folder), PURE, "one entry for each");
     let mut found = String::new();
-    for path in files("src", ".rs").iter().filter(|path| !is_test_file(path)) {
-        let lines = code(&fs::read_to_string(path).unwrap()).count();
-        if lines > LONGEST {
-            writeln!(found, "{}: {lines} lines of code, more than {LONGEST}", name(path)).unwrap();
+    for (folder, allowed) in MAY_IMPORT {
+        for path in files(folder, ".rs").iter().filter(|path| !is_test_file(path)) {
+            let text = fs::read_to_string(path).unwrap();
+            for (line, code) in code(&text) {
+                for import in code.split("crate::").skip(1) {
+                    let module: String = import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    if !allowed.contains(&module.as_str()) {
+                        writeln!(found, "{}:{line}: crate::{module}", name(path)).unwrap();
+                    }
+                }
+            }
         }
     }
     assert!(found.is_empty(), "\n{found}");
+}
+
+#[test]
+fn the_core_is_extended_in_one_file_only() {
+    let of_the_core = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().any(|l| l.starts_with("impl Core "));
+    let mut found: Vec<String> = files("src/proxy", ".rs").iter().filter(|p| of_the_core(p)).map(|p| name(p)).collect();
+    let mut of_the_house = files("src/proxy", ".rs");
+    of_the_house.retain(|path| fs::read_to_string(path).unwrap().lines().any(|l| l.starts_with("impl House ")));
+    found.extend(of_the_house.iter().map(|path| name(path)));
+    assert_eq!(found, ["src/proxy/core.rs", "src/proxy/house.rs"]);
+}
+
+#[test]
+fn files_stay_short_enough_to_read() {
+    let mut found = String::new();
+    let mut lengths = Vec::new();
+    for path in files("src", ".rs") {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        lengths.push(lines);
+        if lines > LONGEST {
+            writeln!(found, "{}: {lines} lines, more than {LONGEST}", name(&path)).unwrap();
+        }
+    }
+    assert!(found.is_empty(), "\n{found}");
+    lengths.sort_unstable();
+    let median = lengths[lengths.len() / 2];
+    assert!(median <= 200, "half of all files have more than {median} lines");
 }
 
 #[test]

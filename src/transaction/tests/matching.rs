@@ -94,7 +94,7 @@ fn a_failed_flow_ends_what_waits_on_it_and_nothing_else() {
     answer_on_connection(&mut tx, &request("REGISTER", "z9hG4bK-0", 0));
     assert_eq!((tx.open_on(connection()), tx.open_on(target())), (3, 1));
     asked(&mut tx);
-    tx.transport_error(connection(), ms(2));
+    tx.transport_error(connection(), Cause::Reset, ms(2));
     assert_eq!(
         asked(&mut tx),
         ["transport error", "client ended", "transport error", "client ended", "transport error", "client ended"]

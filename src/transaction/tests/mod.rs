@@ -104,8 +104,8 @@ fn send(tx: &mut Transactions, msg: &Message, at: u64) -> ClientId {
 
 fn send_on(tx: &mut Transactions, msg: &Message, flow: Flow, reliable: bool, at: u64) -> Result<ClientId, TableFull> {
     let branch = msg.top_via().and_then(|via| via.branch).expect("a branch").of(msg.bytes()).to_vec();
-    let bytes = msg.bytes().clone();
-    tx.send_request(msg.method(), msg.method_name(), &branch, flow, bytes, reliable, clock::ms(at))
+    let (method, method_name, bytes) = (msg.method(), msg.method_name(), msg.bytes().clone());
+    tx.send_request(Outgoing { method, method_name, branch: &branch, flow, bytes, reliable }, clock::ms(at))
 }
 
 /// The target answers.
@@ -148,7 +148,7 @@ fn line(action: &TxAction) -> String {
         }
         TxAction::ClientTimeout(_) => "timeout".to_string(),
         TxAction::ClientTimerC(_) => "timer C".to_string(),
-        TxAction::ClientTransportError(_) => "transport error".to_string(),
+        TxAction::ClientTransportError(..) => "transport error".to_string(),
         TxAction::ClientEnded(_) => "client ended".to_string(),
         TxAction::ServerEnded(_) => "server ended".to_string(),
     }

@@ -99,17 +99,17 @@ fn play(plans: &[Plan], fates: Vec<Fate>) -> Result<usize, TestCaseError> {
     for (n, plan) in plans.iter().enumerate() {
         net.post(ms(plan.starts), Happens::Start(n));
     }
-    let (mut client, mut server) = (tables(), tables());
-    let mut records: Vec<Record> = plans.iter().map(|_| Record::default()).collect();
-    let mut ids = BTreeMap::new();
+    let records = plans.iter().map(|_| Record::default()).collect();
+    let mut ends = Ends { plans, client: tables(), server: tables(), records, ids: BTreeMap::new() };
     loop {
         let next = net.queue.peek().map(|entry| entry.0.0);
-        let deadlines = [next, client.poll_timeout(), server.poll_timeout()];
+        let deadlines = [next, ends.client.poll_timeout(), ends.server.poll_timeout()];
         let Some(now) = deadlines.into_iter().flatten().min() else { break };
         if next == Some(now) {
             let Some(Reverse((_, _, what))) = net.queue.pop() else { break };
-            happen(what, plans, &mut client, &mut server, &mut records, &mut ids, &mut net, now)?;
+            happen(what, &mut ends, &mut net, now)?;
         }
+        let Ends { client, server, records, ids, .. } = &mut ends;
         client.handle_timeout(now);
         server.handle_timeout(now);
         while let Some(action) = client.poll_action() {
@@ -117,7 +117,7 @@ fn play(plans: &[Plan], fates: Vec<Fate>) -> Result<usize, TestCaseError> {
                 TxAction::Send { bytes, .. } => net.carry(now, &bytes, Happens::ToServer),
                 TxAction::ClientTimeout(id) => records[ids[&id]].timeouts += 1,
                 TxAction::ClientEnded(id) => records[ids[&id]].ended += 1,
-                TxAction::ClientTimerC(_) | TxAction::ClientTransportError(_) | TxAction::ServerEnded(_) => {
+                TxAction::ClientTimerC(_) | TxAction::ClientTransportError(..) | TxAction::ServerEnded(_) => {
                     prop_assert!(false, "unexpected {action:?}");
                 }
             }
@@ -128,6 +128,7 @@ fn play(plans: &[Plan], fates: Vec<Fate>) -> Result<usize, TestCaseError> {
             }
         }
     }
+    let Ends { client, server, records, .. } = ends;
     prop_assert_eq!((client.len(), server.len()), (0, 0), "after quiet every table is empty");
     for (n, record) in records.iter().enumerate() {
         prop_assert!(record.new_at_server <= 1, "{n}: seen as new {} times", record.new_at_server);
@@ -140,16 +141,17 @@ fn play(plans: &[Plan], fates: Vec<Fate>) -> Result<usize, TestCaseError> {
     Ok(records.iter().filter(|record| record.timeouts == 0).count())
 }
 
-fn happen(
-    what: Happens,
-    plans: &[Plan],
-    client: &mut Transactions,
-    server: &mut Transactions,
-    records: &mut [Record],
-    ids: &mut BTreeMap<ClientId, usize>,
-    net: &mut Network,
-    now: Instant,
-) -> Result<(), TestCaseError> {
+/// Both ends, and what was seen of each exchange.
+struct Ends<'p> {
+    plans: &'p [Plan],
+    client: Transactions,
+    server: Transactions,
+    records: Vec<Record>,
+    ids: BTreeMap<ClientId, usize>,
+}
+
+fn happen(what: Happens, ends: &mut Ends<'_>, net: &mut Network, now: Instant) -> Result<(), TestCaseError> {
+    let Ends { plans, client, server, records, ids } = ends;
     match what {
         Happens::Start(n) => {
             let msg = original(n, &plans[n]);

@@ -35,7 +35,7 @@ fn a_silent_address_costs_one_attempt_and_the_next_one_serves() {
         let ladder = world.ladder.join("\n");
         assert!(world.phones[phone].registered(), "{transport}\n{ladder}");
         assert_eq!(
-            (world.count(), world.core.rollovers()),
+            (world.count(), world.core.facts().all_rollovers()),
             (0, 0),
             "{transport}: a success clears the one strike\n{ladder}"
         );
@@ -65,7 +65,7 @@ fn an_address_that_refuses_costs_nothing() {
         world.run_for(Duration::from_secs(4));
         let ladder = world.ladder.join("\n");
         assert!(world.phones[phone].registered(), "{transport} {manner:?}\n{ladder}");
-        assert_eq!((world.count(), world.core.rollovers()), (0, 0), "{transport} {manner:?}\n{ladder}");
+        assert_eq!((world.count(), world.core.facts().all_rollovers()), (0, 0), "{transport} {manner:?}\n{ladder}");
     }
 }
 
@@ -79,6 +79,6 @@ fn a_target_all_of_whose_addresses_are_silent_is_left_after_three() {
     world.register(phone);
     world.run_for(Duration::from_secs(15));
     assert!(world.phones[phone].registered(), "{}", world.ladder.join("\n"));
-    assert_eq!((world.active().as_str(), world.core.rollovers()), ("c", 1), "{}", world.ladder.join("\n"));
+    assert_eq!((world.active().as_str(), world.core.facts().all_rollovers()), ("c", 1), "{}", world.ladder.join("\n"));
     assert_eq!([world.server("a").registers(), world.server("b").registers()], [2, 1], "in turn");
 }

@@ -71,6 +71,6 @@ fn a_next_target_that_takes_three_seconds_to_answer_gets_no_false_strike() {
         world.register(striking);
         world.run_for(12 * SECOND);
         assert_eq!((world.active().as_str(), world.count()), ("b", 0), "{transport}: {}", world.ladder.join("\n"));
-        assert_eq!(world.core.rollovers(), 1, "{transport}");
+        assert_eq!(world.core.facts().all_rollovers(), 1, "{transport}");
     }
 }

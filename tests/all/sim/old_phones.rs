@@ -99,7 +99,7 @@ fn a_register_without_contact_passes_and_changes_nothing() {
     assert_eq!(what(world.server("a").last()), "REGISTER");
     assert!(headers(world.server("a").last(), "Contact").is_empty());
     assert!(world.ladder.last().expect("an answer").ends_with("holdline→phone 0 200"), "{}", world.ladder.join("\n"));
-    assert_eq!(world.core.bindings().confirmed_len(), 1);
+    assert_eq!(world.core.levels().bindings, 1);
 }
 
 /// 404 for an ID that was never ours or is over; 480 for a phone whose connection is gone, 430 where Path named the flow.

@@ -59,7 +59,7 @@ impl Fleet {
     }
 
     fn registers(&self) -> u64 {
-        self.world.metrics.requests(Side::Phone, Method::Register, Transport::Udp).get()
+        self.world.core.facts().requests(Side::Phone, Method::Register, Transport::Udp)
     }
 
     fn run(&mut self, seconds: usize) {
@@ -98,7 +98,7 @@ impl Fleet {
     }
 
     fn at(&mut self, name: &str) -> usize {
-        self.world.core.bindings().at_target(&super::world::label(name))
+        self.world.core.bindings_at(&super::world::label(name))
     }
 }
 

@@ -53,7 +53,7 @@ fn trap_10_our_own_503_and_the_servers_are_told_apart() {
     world.phone_sends(phone, early);
     world.run_for(SECOND);
     assert!(world.ladder.last().expect("an answer").ends_with("holdline→phone 0 503"), "{}", world.ladder.join("\n"));
-    let count = |world: &World, origin| world.metrics.responses(Side::Phone, Method::Message, 503, origin).get();
+    let count = |world: &World, origin| world.core.facts().responses(Side::Phone, Method::Message, 5, origin);
     assert_eq!((count(&world, Origin::Local), count(&world, Origin::Relayed)), (1, 0));
 
     let mut world = World::new(Setup::default());

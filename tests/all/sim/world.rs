@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use holdline::flow::{Cause, ConnId, Flow, NetCommand, NetEvent, Side, SocketId, Transport};
 use holdline::metrics::Metrics;
-use holdline::proxy::{Action, Core, Event, Fresh, Settings, Socket};
+use holdline::proxy::{Action, Core, Event, Reload, Settings, Socket, Start};
 use holdline::upstream::{self, LookupFailure, Persisted, Record, RecordSet, Rollover, Source, Upstream};
 
 use super::phone::Phone;
@@ -152,8 +152,15 @@ impl World {
             socket(1, Side::Phone, Transport::Tcp, LISTEN),
             socket(2, Side::Upstream, setup.transport, BOUND),
         ];
-        let core =
-            Core::new(setup.proxy, upstream, setup.transport, sockets, [7; 32], setup.seed, metrics.clone(), now);
+        let start = Start {
+            settings: setup.proxy,
+            upstream,
+            transport: setup.transport,
+            sockets,
+            key: [7; 32],
+            first_branch: setup.seed,
+        };
+        let core = Core::new(start, now);
         let servers = setup.targets.iter().map(|name| (address(name), Server::new(name))).collect();
         let mut world = World {
             core,
@@ -336,7 +343,7 @@ impl World {
 
     /// Every table of what is in flight is empty, and the metric says so.
     pub fn assert_nothing_in_flight(&mut self) {
-        self.core.refresh_gauges();
+        self.gather();
         assert_eq!(self.metrics.transactions.get(), 0, "the metric\n{}", self.ladder.join("\n"));
         for (table, size) in self.core.tables() {
             let most = match table {
@@ -422,7 +429,7 @@ impl World {
     /// Other settings of the proxy from now on.
     pub fn reload(&mut self, proxy: Settings) {
         let upstream = self.core.upstream().settings().clone();
-        self.core.handle(Event::Settings(Box::new(Fresh { proxy, upstream })), self.now);
+        self.core.handle(Event::Settings(Box::new(Reload { proxy, upstream })), self.now);
         self.perform();
     }
 
@@ -502,6 +509,11 @@ impl World {
         let event = Happening::Core(NetEvent::Received { flow: Flow::Conn(conn), bytes });
         let reliable = self.transport != Transport::Udp;
         self.cross_after(delay, reliable, event);
+    }
+
+    /// Brings the metrics up to date, as before a scrape.
+    pub fn gather(&self) {
+        self.metrics.gather(self.core.facts(), &self.core.levels());
     }
 
     fn perform(&mut self) {

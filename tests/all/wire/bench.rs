@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use holdline::flow::{Cause, ConnId, Flow, Hop, NetCommand, NetEvent, Side, SocketId, Transport};
-use holdline::metrics::Metrics;
-use holdline::proxy::{Action, Core, Event, Settings, Socket};
+use holdline::proxy::{Action, Core, Event, Settings, Socket, Start};
 use holdline::upstream::{self, LookupFailure, Record, RecordSet, Source, Upstream};
 
 /// What comes of an attempt to connect.
@@ -75,7 +74,8 @@ impl Bench {
             socket(1, Side::Phone, Transport::Tcp, listen),
             socket(2, Side::Upstream, transport, bound),
         ];
-        let core = Core::new(proxy, upstream, transport, sockets, [9; 32], 1, Metrics::new(), now);
+        let start = Start { settings: proxy, upstream, transport, sockets, key: [9; 32], first_branch: 1 };
+        let core = Core::new(start, now);
         let mut bench = Bench {
             core,
             now,

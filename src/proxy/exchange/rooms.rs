@@ -1,0 +1,353 @@
+//! Carries out what a relay wishes for: finds the connection, makes the bytes, starts the transaction, answers, notes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::branch::BranchId;
+use super::outlook::{In, Out, Outbox, Outlook};
+use super::{Exchange, Index, Kind};
+use crate::flow::{Cause, Flow, Hop, NetCommand, Side};
+use crate::message::{Message, Method, Shown};
+use crate::proxy::core::Action;
+use crate::proxy::flows::table::Lease;
+use crate::proxy::flows::{Edge, Flows};
+use crate::proxy::inbound::route::{Destination, begins_dialog};
+use crate::proxy::journal::{Direction, Journal, Origin, PATH_MTU, Registrant};
+use crate::proxy::marks::{BindingId, RouteMark};
+use crate::proxy::registrar::{Answer, Registering, Registrar, UNREGISTERED};
+use crate::proxy::site::Site;
+use crate::proxy::wire;
+use crate::proxy::wire::Refusal;
+use crate::transaction::Transactions;
+use crate::upstream::{Target, Upstream};
+
+/// The other rooms of the house, while one exchange is worked on.
+pub struct Rooms<'c> {
+    pub site: &'c Site,
+    pub upstream: &'c mut Upstream,
+    pub transactions: &'c mut Transactions,
+    pub registrar: &'c mut Registrar,
+    pub flows: &'c mut Flows,
+    pub journal: &'c mut Journal,
+    pub actions: &'c mut VecDeque<Action>,
+}
+
+impl Rooms<'_> {
+    /// Hands an event to an exchange's relay, and carries out what it wishes for. `at_hand`: the answer the event is about.
+    pub fn feed(
+        &mut self,
+        exchange: &mut Exchange,
+        index: &mut Index,
+        event: In,
+        at_hand: &mut Option<Message>,
+        now: Instant,
+    ) {
+        let mut wishes = Outbox::new();
+        let mut outlook = Outlook {
+            upstream: self.upstream,
+            addresses: &mut self.flows.addresses,
+            transport: self.site.transport,
+            policy: (&self.site.settings).into(),
+            now,
+        };
+        exchange.relay.handle(event, &mut outlook, &mut wishes);
+        for wish in wishes {
+            match wish {
+                Out::Launch(branch, hop) => self.launch(exchange, index, branch, &hop, now),
+                Out::Send(branch, flow) => self.send(exchange, index, branch, flow, now),
+                Out::Hush(client) => self.transactions.stop_retransmitting(client),
+                Out::Suspect(flow) => self.flows.suspect(flow),
+                Out::Forget(client) => {
+                    index.unbind(client);
+                    self.transactions.drop_client(client, now);
+                }
+                Out::Cancel(client) => {
+                    if let Some(bytes) = self.transactions.cancel_bytes(client) {
+                        self.transactions.cancel(client, bytes, now);
+                    }
+                }
+                Out::Hold => index.held.extend(exchange.id.map(|id| (exchange.received_at, id))),
+                Out::Dialog(flow) => {
+                    self.flows.carries_dialog(flow.unwrap_or(exchange.from.flow), now + UNREGISTERED);
+                }
+                Out::Relay(branch) => {
+                    if let Some(response) = at_hand.take() {
+                        self.relay(exchange, Some(branch), &response, now);
+                    }
+                }
+                Out::Keep => exchange.kept = at_hand.take().map(Box::new),
+                Out::RelayKept => {
+                    if let Some(response) = exchange.kept.take() {
+                        self.relay(exchange, None, &response, now);
+                    }
+                }
+                Out::Answer(status, phrase, retry_after) => self.answer(exchange, status, phrase, retry_after, now),
+                Out::Abandon => self.abandon(exchange, now),
+                Out::Ended(ended) => {
+                    if let Some(who) = registrant(exchange) {
+                        self.journal.attempt_ended(who, &ended, now);
+                    }
+                }
+                Out::Retried => self.journal.facts.register_retries += 1,
+                Out::Exhausted => self.journal.facts.register_exhausted += 1,
+                Out::NoTarget => {
+                    if let Some(who) = registrant(exchange) {
+                        self.journal.refused(who, None, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a branch a connection, at once or when it opens.
+    fn launch(&mut self, exchange: &mut Exchange, index: &mut Index, branch: BranchId, hop: &Hop, now: Instant) {
+        let (Some(id), Some(this)) = (exchange.id, exchange.relay.branches_mut().get_mut(branch)) else { return };
+        this.launched(hop);
+        match self.flows.lease(hop, now) {
+            Lease::Open(conn) => self.send(exchange, index, branch, Flow::Conn(conn), now),
+            Lease::Opening(conn) | Lease::New(conn) => {
+                this.opening(conn);
+                index.waiting.entry(conn).or_default().push((id, branch));
+            }
+            Lease::Full => index.feedback.push_back((id, In::Lost(branch, Cause::Unreachable.into()))),
+        }
+    }
+
+    /// Makes a branch's bytes for a flow and starts its client transaction.
+    pub fn send(&mut self, exchange: &mut Exchange, index: &mut Index, branch: BranchId, flow: Flow, now: Instant) {
+        let Some(id) = exchange.id else { return };
+        let (Some(to), Some(this)) = (self.flows.edge(flow, self.site), exchange.relay.branches().get(branch)) else {
+            index.feedback.push_back((id, In::Lost(branch, Cause::Reset.into())));
+            return;
+        };
+        let reused = !matches!(this.state, super::branch::State::Opening { .. });
+        let target = this.target.clone();
+        let forwarded = match self.render(exchange, &target, &to, now) {
+            Ok(forwarded) => forwarded,
+            Err(refusal) => {
+                self.refuse(exchange, branch, &refusal, now);
+                return;
+            }
+        };
+        let (method, name, reliable) = (exchange.method, exchange.request.method_name(), to.transport.is_reliable());
+        let request = crate::transaction::Outgoing {
+            method,
+            method_name: name,
+            branch: forwarded.branch.as_bytes(),
+            flow,
+            bytes: forwarded.bytes,
+            reliable,
+        };
+        let Ok(client) = self.transactions.send_request(request, now) else {
+            let full = Refusal { retry_after: Some(10), ..Refusal::new(503, "Transaction table full") };
+            self.refuse(exchange, branch, &full, now);
+            return;
+        };
+        tracing::debug!(
+            call_id = %exchange.request.call_id_shown(),
+            method = %Shown(name),
+            target = &*target,
+            ?flow,
+            attempt = branch.0 + 1,
+            "forwarded"
+        );
+        index.by_client.insert(client, (id, branch));
+        if let Some(this) = exchange.relay.branches_mut().get_mut(branch) {
+            this.sent(client, flow, reused);
+        }
+    }
+
+    fn render(
+        &mut self,
+        exchange: &mut Exchange,
+        target: &Arc<str>,
+        to: &Edge,
+        now: Instant,
+    ) -> Result<wire::Forwarded, Refusal> {
+        let (request, from) = (&exchange.request, &exchange.from);
+        match &mut exchange.kind {
+            Kind::Register(state) => {
+                let (forwarded, upward) = wire::register::up(request, from, to, self.site)?;
+                let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
+                self.registrar.note(&what, &upward, now).map_err(|_| Refusal::new(503, "Binding table full"))?;
+                state.upward = Some(upward);
+                Ok(forwarded)
+            }
+            Kind::Up => {
+                let mark = self.mark_up(request, from, target, now);
+                Ok(wire::up::request(request, from, to, mark.as_ref(), self.site))
+            }
+            Kind::Down { id, contact } => {
+                let mark = self.mark_down(request, from, id);
+                Ok(wire::down::request(request, from, to, mark.as_ref(), contact.as_deref(), self.site))
+            }
+        }
+    }
+
+    /// The mark for a dialog that a handset begins: its binding, or one made for it, and the target it goes to.
+    pub fn mark_up(&mut self, request: &Message, from: &Edge, target: &Arc<str>, now: Instant) -> Option<RouteMark> {
+        if !begins_dialog(request) {
+            return None;
+        }
+        let number = self.upstream.target(target).map(Target::number)?;
+        let id = self.registrar.of_dialog(request, from, target, self.site, now)?;
+        Some(self.site.key.route_mark(&id, number))
+    }
+
+    /// The mark for a dialog that upstream begins with a handset: the target it came from (also one that DNS no longer
+    /// names), else the active one.
+    pub fn mark_down(&self, request: &Message, from: &Edge, id: &BindingId) -> Option<RouteMark> {
+        if !begins_dialog(request) {
+            return None;
+        }
+        let hop = match from.flow {
+            Flow::Conn(conn) => self.flows.get(conn).and_then(|conn| conn.hop.as_ref()),
+            Flow::Udp { .. } => None,
+        };
+        let target = hop
+            .and_then(|hop| self.upstream.target_named(&hop.target, hop.addr.port()))
+            .or_else(|| self.upstream.target_at(from.remote))
+            .or_else(|| self.upstream.active().map(|(target, _)| target))?;
+        Some(self.site.key.route_mark(id, target.number()))
+    }
+
+    /// A branch that cannot be sent: the request is refused.
+    fn refuse(&mut self, exchange: &mut Exchange, branch: BranchId, refusal: &Refusal, now: Instant) {
+        if let Some(this) = exchange.relay.branches_mut().get_mut(branch) {
+            this.close();
+        }
+        if let Some(who) = registrant(exchange) {
+            self.journal.refused(who, Some((refusal.status, refusal.phrase)), now);
+        }
+        self.answer(exchange, refusal.status, refusal.phrase, refusal.retry_after, now);
+    }
+
+    /// Relays a response to where the request came from. `branch`: the one a REGISTER's 2xx came on.
+    fn relay(&mut self, exchange: &mut Exchange, branch: Option<BranchId>, response: &Message, now: Instant) {
+        let (mut edit, status) = wire::response::begin(response, self.upstream.all_failed());
+        if let Kind::Register(state) = &mut exchange.kind
+            && (200..300).contains(&status)
+            && let Some(answered) = branch.and_then(|branch| exchange.relay.branches().get(branch))
+        {
+            let target = &answered.target;
+            let newest = exchange.relay.branches().last();
+            let mut answer = Answer {
+                response,
+                edit: &mut edit,
+                as_noted: newest.is_some_and(|newest| newest.target == *target),
+                path: self.flows.path(answered.flow),
+            };
+            let (request, from) = (&exchange.request, &exchange.from);
+            let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
+            self.registrar.confirm(&what, state.upward.take().as_ref(), &mut answer, self.site, now);
+        }
+        let bytes = wire::response::finish(edit, response, &exchange.request, &exchange.from, self.site);
+        self.respond(exchange, status, bytes, Origin::Relayed, now);
+    }
+
+    /// Answers an exchange ourselves.
+    pub fn answer(
+        &mut self,
+        exchange: &mut Exchange,
+        status: u16,
+        phrase: &'static str,
+        retry_after: Option<u32>,
+        now: Instant,
+    ) {
+        let refusal = Refusal { retry_after, ..Refusal::new(status, phrase) };
+        let bytes = wire::response::local(&exchange.request, &refusal, exchange.from.remote, self.site);
+        self.respond(exchange, status, bytes, Origin::Local, now);
+    }
+
+    /// Sends a response, unless the transaction has its final one already.
+    fn respond(&mut self, exchange: &mut Exchange, status: u16, bytes: Bytes, origin: Origin, now: Instant) {
+        let (side, method) = (exchange.side(), exchange.method);
+        if self.transactions.respond(exchange.server, status, bytes.clone(), now) {
+            tracing::debug!(
+                call_id = %exchange.request.call_id_shown(),
+                method = method.as_str(),
+                status,
+                origin = origin.as_str(),
+                "response sent"
+            );
+            self.journal.facts.note_response(side, method, status, origin);
+        } else if method == Method::Invite && (200..300).contains(&status) {
+            // After a failure went back, a 2xx goes all the same (RFC 3261 §16.7 step 5): there is a call to end.
+            self.journal.facts.note_response(side, method, status, origin);
+            let flow = self.flows.reply_to(&exchange.request, exchange.from.flow, self.site);
+            self.emit(flow, bytes);
+        }
+        exchange.trying_sent = true;
+        if status >= 200 {
+            exchange.finish();
+        }
+    }
+
+    /// No final answer at all (RFC 4320 §4.2).
+    pub fn abandon(&mut self, exchange: &mut Exchange, now: Instant) {
+        log_abandoned(exchange);
+        self.transactions.abandon(exchange.server, now);
+        exchange.finish();
+    }
+
+    /// Sends bytes.
+    pub fn emit(&mut self, flow: Flow, bytes: Bytes) {
+        if bytes.len() > PATH_MTU {
+            self.journal.size(self.flows.kind(flow, self.site), bytes.len(), Direction::Out);
+        }
+        Journal::log_packet(flow, &bytes);
+        self.actions.push_back(Action::Net(NetCommand::Send { flow, bytes }));
+    }
+
+    /// Sends an ACK on, which has no transaction.
+    pub fn forward_ack(&mut self, request: &Message, from: &Edge, destination: &Destination, now: Instant) {
+        let label = match destination {
+            Destination::Handset { id, flow, contact } => {
+                let Some(to) = self.flows.edge(*flow, self.site) else { return };
+                let mark = self.mark_down(request, from, id);
+                let sent = wire::down::request(request, from, &to, mark.as_ref(), contact.as_deref(), self.site);
+                self.emit(*flow, sent.bytes);
+                return;
+            }
+            Destination::Target(label) => Some(label),
+            Destination::Active | Destination::Holdline => None,
+        };
+        let target = match label {
+            Some(label) => self.upstream.target(label),
+            None => self.upstream.active().map(|(target, _)| target),
+        };
+        let Some(hop) = target.and_then(|target| self.flows.addresses.hop_to(target, self.site.transport)) else {
+            return;
+        };
+        let Lease::Open(conn) = self.flows.lease(&hop, now) else {
+            self.journal.facts.note_dropped(Side::Phone, "no_flow");
+            return;
+        };
+        if let Some(to) = self.flows.edge(Flow::Conn(conn), self.site) {
+            let sent = wire::up::request(request, from, &to, None, self.site);
+            self.emit(Flow::Conn(conn), sent.bytes);
+        }
+    }
+
+    /// Answers without any state, and counts it.
+    pub fn reply(&mut self, request: &Message, refusal: &Refusal, from: &Edge) {
+        self.journal.facts.note_response(from.side, request.method(), refusal.status, Origin::Local);
+        let reply_to = self.flows.reply_to(request, from.flow, self.site);
+        let bytes = wire::response::local(request, refusal, from.remote, self.site);
+        self.emit(reply_to, bytes);
+    }
+}
+
+pub fn log_abandoned(exchange: &Exchange) {
+    let method = exchange.method.as_str();
+    tracing::debug!(call_id = %exchange.request.call_id_shown(), method, "left without a final answer");
+}
+
+/// Who sent a REGISTER; `None` for any other request.
+fn registrant(exchange: &Exchange) -> Option<Registrant<'_>> {
+    let Kind::Register(state) = &exchange.kind else { return None };
+    Some(Registrant { handset: state.handset, aor: &state.aor, from: &exchange.from, request: &exchange.request })
+}

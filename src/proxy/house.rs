@@ -1,0 +1,268 @@
+//! The owners, and the way of one event between them.
+//!
+//! [`House::dispatch`] hands an event to whom it concerns; [`House::pump`] does what the owners want until none of them wants
+//! anything more.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::core::{Action, Event, Start};
+use super::exchange::outlook::In;
+use super::exchange::rooms::{Rooms, log_abandoned};
+use super::exchange::{ExchangeId, Exchanges};
+use super::flows::Flows;
+use super::intake::Intake;
+use super::journal::Journal;
+use super::marks::Key;
+use super::registrar::Registrar;
+use super::site::{Reload, Site};
+use crate::message::Message;
+use crate::transaction::{ClientId, ServerId, Timers, Transactions, TxAction};
+use crate::upstream::{Rollover, Upstream, UpstreamAction};
+
+#[derive(Debug)]
+pub(super) struct House {
+    pub site: Site,
+    pub upstream: Upstream,
+    pub transactions: Transactions,
+    pub exchanges: Exchanges,
+    pub registrar: Registrar,
+    pub flows: Flows,
+    pub journal: Journal,
+    pub draining: bool,
+    pub actions: VecDeque<Action>,
+}
+
+impl House {
+    pub fn new(start: Start, now: Instant) -> Self {
+        let Start { settings, upstream, transport, sockets, key, first_branch } = start;
+        let key = Key::new(key);
+        let mut seed = [0; 16];
+        for (chunk, purpose) in seed.chunks_mut(8).zip([b"transactions 1", b"transactions 2"]) {
+            chunk.copy_from_slice(&key.hash(&[purpose, &first_branch.to_be_bytes()]).to_be_bytes());
+        }
+        House {
+            transactions: Transactions::with_seed(Timers::default(), settings.max_transactions, seed),
+            registrar: Registrar::new(settings.max_bindings),
+            flows: Flows::new(settings.max_upstream_connections, now),
+            exchanges: Exchanges::default(),
+            journal: Journal::new(now),
+            site: Site::new(settings, key, transport, sockets, first_branch),
+            upstream,
+            draining: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Hands an event to whom it concerns.
+    pub fn dispatch(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Net(event) => Intake(self).net(event, now),
+            Event::Lookup(result) => self.upstream.handle_lookup(result, now),
+            Event::Drain => self.draining = true,
+            Event::Settings(reload) => {
+                self.reload(*reload);
+                Intake(self).show_out(now);
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn wake_what_is_due(&mut self, now: Instant) {
+        self.transactions.handle_timeout(now);
+        // What a transaction's end brings about comes before the wake-ups of the same instant.
+        self.pump(now);
+        while let Some(id) = self.exchanges.pop_due(now) {
+            self.wake(id, now);
+            self.pump(now);
+        }
+        self.upstream.handle_timeout(now);
+        self.registrar.handle_timeout(now);
+        while let Some(flow) = self.registrar.poll_keepalive(now) {
+            self.flows.ping(flow);
+        }
+        let swept = self.flows.sweep(&self.site, &self.upstream, &mut self.registrar, &self.transactions, now);
+        if swept || self.flows.reopen_is_due(now) {
+            self.keep_reachable(now);
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Instant {
+        [
+            self.exchanges.poll_timeout(),
+            self.transactions.poll_timeout(),
+            self.upstream.poll_timeout(),
+            self.registrar.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.flows.poll_timeout(), Instant::min)
+    }
+
+    /// Does what the owners want until none of them wants anything more: what one of them brings about in another happens in
+    /// the same instant, not at the next event.
+    pub fn pump(&mut self, now: Instant) {
+        loop {
+            if let Some((id, event)) = self.exchanges.poll() {
+                self.feed(id, event, now);
+            } else if let Some(action) = self.transactions.poll_action() {
+                self.transaction_wants(action, now);
+            } else if let Some(action) = self.upstream.poll_action() {
+                self.upstream_wants(action, now);
+            } else if let Some(command) = self.flows.poll() {
+                self.actions.push_back(Action::Net(command));
+            } else {
+                break;
+            }
+        }
+        debug_assert!(self.exchanges.is_idle() && !self.transactions.wants_something(), "nothing is left lying");
+    }
+
+    /// Everything but the exchanges, to carry out what one of them wishes for.
+    pub fn rooms(&mut self) -> (&mut Exchanges, Rooms<'_>) {
+        let House { site, upstream, transactions, exchanges, registrar, flows, journal, actions, draining: _ } = self;
+        (exchanges, Rooms { site, upstream, transactions, registrar, flows, journal, actions })
+    }
+
+    /// Hands an event to an exchange.
+    pub fn feed(&mut self, id: ExchangeId, event: In, now: Instant) {
+        self.feed_answer(id, event, &mut None, now);
+    }
+
+    /// Hands an event to an exchange. `at_hand`: the answer it is about.
+    pub fn feed_answer(&mut self, id: ExchangeId, event: In, at_hand: &mut Option<Message>, now: Instant) {
+        let (exchanges, mut rooms) = self.rooms();
+        let Some((exchange, index)) = exchanges.split(id) else { return };
+        rooms.feed(exchange, index, event, at_hand, now);
+        self.settle(id, now);
+    }
+
+    /// Ends an exchange of which nothing more can come; else it has its next wake-up.
+    pub fn settle(&mut self, id: ExchangeId, now: Instant) {
+        if !self.exchanges.settle(id) {
+            return;
+        }
+        let (exchanges, mut rooms) = self.rooms();
+        if let Some((exchange, _)) = exchanges.split(id)
+            && !exchange.finished
+        {
+            rooms.abandon(exchange, now);
+        }
+        self.exchanges.end(id);
+    }
+
+    /// An exchange's wake-up is due.
+    fn wake(&mut self, id: ExchangeId, now: Instant) {
+        let (exchanges, mut rooms) = self.rooms();
+        let Some((exchange, _)) = exchanges.split(id) else { return };
+        if exchange.trying_is_due(now) {
+            rooms.answer(exchange, 100, "Trying", None, now);
+        }
+        self.feed(id, In::Timeout, now);
+    }
+
+    /// What the transaction layer wants.
+    fn transaction_wants(&mut self, action: TxAction, now: Instant) {
+        match action {
+            TxAction::Send { flow, bytes, retransmission } => {
+                if retransmission {
+                    let (side, _) = self.flows.kind(flow, &self.site);
+                    self.journal.facts.note_retransmission(side);
+                }
+                self.flows.sent(flow, now);
+                self.rooms().1.emit(flow, bytes);
+            }
+            TxAction::ClientTimeout(client) => {
+                if let Some((id, branch)) = self.exchanges.index.unbind(client) {
+                    self.feed(id, In::Over(branch), now);
+                }
+            }
+            TxAction::ClientTimerC(client) => {
+                // Timer C, RFC 3261 §16.8: what rang for more than three minutes is cancelled; its 487 goes back.
+                if let Some(bytes) = self.transactions.cancel_bytes(client) {
+                    self.transactions.cancel(client, bytes, now);
+                }
+            }
+            TxAction::ClientTransportError(client, failure) => {
+                if let Some((id, branch)) = self.exchanges.index.unbind(client) {
+                    self.feed(id, In::Lost(branch, failure.into()), now);
+                }
+            }
+            TxAction::ClientEnded(client) => self.client_ended(client, now),
+            TxAction::ServerEnded(server) => self.server_ended(server, now),
+        }
+    }
+
+    /// A client transaction is gone from the table.
+    fn client_ended(&mut self, client: ClientId, now: Instant) {
+        let Some((id, branch)) = self.exchanges.index.unbind(client) else { return };
+        if let Some((exchange, _)) = self.exchanges.split(id)
+            && let Some(branch) = exchange.relay.branches_mut().get_mut(branch)
+        {
+            branch.close();
+        }
+        self.settle(id, now);
+    }
+
+    /// A server transaction is gone from the table: whatever is still open has nobody to answer.
+    fn server_ended(&mut self, server: ServerId, now: Instant) {
+        let Some(id) = self.exchanges.index.of_server(server) else { return };
+        if let Some((exchange, _)) = self.exchanges.split(id) {
+            if !exchange.finished {
+                log_abandoned(exchange);
+            }
+            exchange.finish();
+        }
+        self.settle(id, now);
+    }
+
+    /// What the upstream's machine wants.
+    fn upstream_wants(&mut self, action: UpstreamAction, now: Instant) {
+        match action {
+            UpstreamAction::Lookup => self.actions.push_back(Action::Lookup),
+            UpstreamAction::Persist(state) => self.actions.push_back(Action::Persist(state)),
+            UpstreamAction::SetChanged => self.targets_changed(now),
+            UpstreamAction::RolledOver(rollover) => self.rolled_over(&rollover, now),
+        }
+    }
+
+    /// A new record set: REGISTERs that waited for the first one go out now.
+    fn targets_changed(&mut self, now: Instant) {
+        let targets = self.upstream.targets();
+        self.flows.addresses.keep_only(targets);
+        self.journal.facts.keep_only(|label| targets.iter().any(|target| *target.label == *label));
+        if self.upstream.active().is_some() {
+            for id in self.exchanges.release() {
+                self.feed(id, In::TargetsKnown, now);
+            }
+        }
+        self.keep_reachable(now);
+    }
+
+    /// Another target is active (the upstream's machine has logged why): whoever only paused goes there now.
+    fn rolled_over(&mut self, rollover: &Rollover, now: Instant) {
+        self.journal.facts.note_rollover(rollover.reason);
+        for id in self.exchanges.paused() {
+            self.feed(id, In::RolledOver, now);
+        }
+        let (orphaned, bindings) = (self.orphans(), self.registrar.bindings().confirmed_len());
+        self.journal.log_orphans_anew(orphaned, bindings);
+    }
+
+    /// Opens a connection to each target at which bindings live and which has none.
+    pub fn keep_reachable(&mut self, now: Instant) {
+        self.flows.keep_reachable(&self.site, &self.upstream, &self.registrar, self.draining, now);
+    }
+
+    /// How many bindings the PBX reaches only after their next REGISTER.
+    pub fn orphans(&self) -> usize {
+        self.flows.orphans(&self.site, &self.upstream, &self.registrar)
+    }
+
+    fn reload(&mut self, reload: Reload) {
+        self.upstream.reconfigure(reload.upstream);
+        self.site.reload(reload.proxy);
+        self.transactions.set_limit(self.site.settings.max_transactions);
+        self.registrar.set_limit(self.site.settings.max_bindings);
+    }
+}

@@ -1,0 +1,154 @@
+//! Where a request goes (RFC 3261 §16.4, §16.5).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::validate::{hops, validate};
+use crate::flow::{Flow, Side};
+use crate::message::{Edit, Message, Method, Name, NameAddr, Uri};
+use crate::proxy::flows::{Edge, Flows};
+use crate::proxy::marks::BindingId;
+use crate::proxy::registrar::Registrar;
+use crate::proxy::site::Site;
+use crate::proxy::wire::Refusal;
+use crate::upstream::Upstream;
+
+/// Where a request goes.
+#[derive(Debug)]
+pub enum Destination {
+    /// Nowhere: it is for Holdline itself, which answers 200.
+    Holdline,
+    /// The active target.
+    Active,
+    /// The target that a dialog was set up at.
+    Target(Arc<str>),
+    /// A handset. `contact` becomes the Request-URI; `None` where upstream named the handset by Path, or in a dialog.
+    Handset { id: BindingId, flow: Flow, contact: Option<Box<[u8]>> },
+}
+
+/// What is looked up on the way.
+#[derive(Debug, Clone, Copy)]
+pub struct Lookups<'c> {
+    pub site: &'c Site,
+    pub upstream: &'c Upstream,
+    pub registrar: &'c Registrar,
+    pub flows: &'c Flows,
+    pub draining: bool,
+}
+
+/// Requests that may begin a dialog.
+pub fn begins_dialog(request: &Message) -> bool {
+    matches!(request.method(), Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
+        && request.to_tag().is_none()
+}
+
+impl Lookups<'_> {
+    /// Where a request goes. `foreign`: is called where a lone foreign Route is dropped.
+    pub fn route(
+        &self,
+        request: &Message,
+        from: &Edge,
+        foreign: impl FnOnce(SocketAddr),
+    ) -> Result<Destination, Refusal> {
+        validate(from.side, request, self.site)?;
+        match from.side {
+            Side::Phone => self.up(request, from, foreign),
+            Side::Upstream => self.down(request, from),
+        }
+    }
+
+    /// A handset's request: always to the active target or its dialog's, whatever its Routes say.
+    fn up(&self, request: &Message, from: &Edge, foreign: impl FnOnce(SocketAddr)) -> Result<Destination, Refusal> {
+        if request.method() == Method::Options && self.names_us(request, from) {
+            return Ok(Destination::Holdline);
+        }
+        hops(request)?;
+        self.admits_work(request)?;
+        if request.first(Name::Route).is_some() {
+            let (key, local) = (&self.site.key, Some(from.local));
+            let popped = self.site.names.pop_routes(request, &mut Edit::new(request), key, local);
+            if popped.forged {
+                return Err(Refusal::new(403, "Not a Route of this Holdline"));
+            }
+            if popped.foreign {
+                foreign(from.remote);
+            }
+        }
+        Ok(self.dialog_target(request).map_or(Destination::Active, Destination::Target))
+    }
+
+    /// The target of the dialog that a handset's request belongs to.
+    fn dialog_target(&self, request: &Message) -> Option<Arc<str>> {
+        request.to_tag()?;
+        let (_, target) = self.mark(request)?;
+        self.upstream.target_numbered(target).map(|target| target.label.clone())
+    }
+
+    /// A request of upstream: to the handset that our Contact or our Path names, and to nobody else.
+    fn down(&self, request: &Message, from: &Edge) -> Result<Destination, Refusal> {
+        let (key, buf) = (&self.site.key, request.bytes());
+        if self.site.names.top_route_is_forged(request, key, Some(from.local)) {
+            return Err(Refusal::new(403, "Not a Route of this Holdline"));
+        }
+        if let Some((binding, _)) = self.mark(request) {
+            hops(request)?;
+            return self.handset(&binding, true);
+        }
+        let by_route = request.list(Name::Route).next().and_then(|element| {
+            let route = NameAddr::parse(buf, element.span)?;
+            let user = Uri::parse(buf, route.uri)?.user?;
+            key.verify(user.of(buf))
+        });
+        let by_uri = || key.verify(Uri::parse(buf, request.request_uri())?.user?.of(buf));
+        let Some(id) = by_route.or_else(by_uri) else {
+            if request.method() == Method::Options && self.names_us(request, from) {
+                return Ok(Destination::Holdline);
+            }
+            return Err(Refusal::new(404, "Not one of this Holdline's handsets"));
+        };
+        hops(request)?;
+        self.admits_work(request)?;
+        self.handset(&id, by_route.is_some())
+    }
+
+    /// A Request-URI that names us, and nobody behind us.
+    fn names_us(&self, request: &Message, from: &Edge) -> bool {
+        let buf = request.bytes();
+        Uri::parse(buf, request.request_uri()).is_some_and(|uri| {
+            let (host, local) = (uri.host.of(buf), Some(from.local));
+            uri.user.is_none() && self.site.names.is_ours(from.side, host, uri.port, local)
+        })
+    }
+
+    /// A draining Holdline takes no new work; a message light (NOTIFY outside a dialog) is none.
+    fn admits_work(&self, request: &Message) -> Result<(), Refusal> {
+        if self.draining && request.method() != Method::Notify && begins_dialog(request) {
+            return Err(Refusal { retry_after: Some(5), ..Refusal::new(503, "Holdline is stopping") });
+        }
+        Ok(())
+    }
+
+    fn handset(&self, id: &BindingId, by_path: bool) -> Result<Destination, Refusal> {
+        let Some(binding) = self.registrar.bindings().get(id) else {
+            return Err(Refusal::new(404, "Handset not registered here"));
+        };
+        let Some(flow) = self.flows.to_handset(&binding.reach) else {
+            let (status, phrase) = self.site.lost_flow();
+            return Err(Refusal::new(status, phrase));
+        };
+        let contact = (!by_path).then(|| binding.contact.clone());
+        Ok(Destination::Handset { id: *id, flow, contact })
+    }
+
+    /// Our mark on a request: in the first Routes, or in the Request-URI where a strict router put it (RFC 3261 §16.4). The
+    /// handset's binding and [`Target::number`](crate::upstream::Target::number) of the target.
+    fn mark(&self, request: &Message) -> Option<(BindingId, u32)> {
+        let buf = request.bytes();
+        let routes = request.list(Name::Route).take(2).filter_map(|element| {
+            let route = NameAddr::parse(buf, element.span)?;
+            Uri::parse(buf, route.uri)
+        });
+        let mut uris = Uri::parse(buf, request.request_uri()).into_iter().chain(routes);
+        uris.find_map(|uri| self.site.key.verify_route_mark(uri.user?.of(buf)))
+    }
+}

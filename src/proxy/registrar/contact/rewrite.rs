@@ -1,0 +1,202 @@
+//! The way up.
+
+use smallvec::SmallVec;
+
+use super::{Advertised, Bound, ContactRefusal, MAX_CONTACT, MAX_CONTACTS, MAX_GROWTH, Mode, Source, Upward, aor};
+use crate::flow::Transport;
+use crate::message::{Edit, Message, Name, NameAddr, Params, Scheme, Span, Uri};
+use crate::proxy::marks::{BindingId, IdParts, Key};
+
+/// Ports from here on are never what somebody typed into a phone: Linux takes its ephemeral ports from 32768 on, the
+/// IANA range begins at 49152.
+const EPHEMERAL: u16 = 32768;
+
+/// Takes a REGISTER's Contacts to the upstream's side; the changes go into `edit`.
+///
+/// Every `sip:` and `sips:` Contact becomes `<sip:ID@…;transport=…>`, or a Path is added (see [`Mode`]); `reg-id` and the
+/// option tag `outbound` come off, wherever they are. What else stays: `Contact: *`, Contacts of other schemes, and those that are ours already (a
+/// phone that takes off what a registrar listed). A REGISTER without Contact asks what is registered: nothing is bound.
+///
+/// `Err` says what to answer; `edit` is of no use then.
+pub fn rewrite_register(
+    msg: &Message,
+    edit: &mut Edit<'_>,
+    key: &Key,
+    mode: Mode,
+    arrival: &Source,
+    advertised: &Advertised<'_>,
+) -> Result<Upward, ContactRefusal> {
+    let aor = aor(msg).ok_or(ContactRefusal::BadTo)?;
+    let buf: &[u8] = msg.bytes();
+    let path = mode == Mode::Path && msg.has_option(Name::Supported, b"path");
+    let mut upward = Upward::default();
+    let mut growth = Growth::default();
+    for (index, element) in msg.list(Name::Contact).enumerate() {
+        if index == MAX_CONTACTS {
+            return Err(ContactRefusal::TooManyContacts);
+        }
+        if element.span.of(buf) == b"*" {
+            upward.wildcard = true;
+            continue;
+        }
+        let addr = NameAddr::parse(buf, element.span).ok_or(ContactRefusal::BadContact)?;
+        for param in Params::new(buf, addr.params).filter(|p| p.name.of(buf).eq_ignore_ascii_case(b"reg-id")) {
+            edit.remove(param.whole);
+            growth.less += param.whole.len();
+        }
+        let Some(contact) = Contact::read(buf, addr, key)? else { continue };
+        let id = contact.id(buf, key, &aor, arrival);
+        if !path {
+            let text = contact.ours(&id, advertised);
+            growth.less += contact.addr.uri.len();
+            growth.more += text.len();
+            edit.replace(contact.addr.uri, &text);
+        }
+        contact.note(msg, id, path, &mut upward);
+    }
+    if growth.more > growth.less + MAX_GROWTH && upward.bound.len() + upward.asking.len() > 1 {
+        return Err(ContactRefusal::TooManyContacts);
+    }
+    if let Some(first) = upward.bound.first().filter(|_| path) {
+        edit.add_on_top(Name::Path, &path_value(&first.id, advertised));
+        upward.path = true;
+    }
+    edit.remove_option(Name::Supported, b"outbound");
+    edit.remove_option(Name::Require, b"outbound");
+    Ok(upward)
+}
+
+/// The bytes that go and those that come.
+#[derive(Default)]
+struct Growth {
+    less: usize,
+    more: usize,
+}
+
+/// A Contact that can become ours.
+struct Contact {
+    addr: NameAddr,
+    uri: Uri,
+    instance: Option<Span>,
+}
+
+impl Contact {
+    /// `Ok(None)` for one that stays as it is.
+    fn read(buf: &[u8], addr: NameAddr, key: &Key) -> Result<Option<Contact>, ContactRefusal> {
+        if addr.uri.len() > MAX_CONTACT {
+            return Err(ContactRefusal::LongContact);
+        }
+        let uri = Uri::parse(buf, addr.uri).ok_or(ContactRefusal::BadContact)?;
+        if matches!(uri.scheme, Scheme::Tel | Scheme::Other) {
+            return Ok(None);
+        }
+        // It becomes a Request-URI one day: nothing in it may end a line or a bracket. Outside brackets no '?' (RFC 3261
+        // §20.10): whose it is cannot be told.
+        let text = addr.uri.of(buf);
+        let unfit = |byte: &u8| matches!(byte, 0..=b' ' | 0x7f | b'<' | b'>' | b'"');
+        if text.iter().any(unfit) || (!addr.bracketed && !uri.headers.is_empty()) {
+            return Err(ContactRefusal::BadContact);
+        }
+        if uri.user_part(buf).is_some_and(|user| key.verify(user).is_some()) {
+            return Ok(None);
+        }
+        let instance = Params::find(buf, addr.params, b"+sip.instance").and_then(|param| param.value);
+        Ok(Some(Contact { addr, uri, instance }))
+    }
+
+    fn id(&self, buf: &[u8], key: &Key, aor: &str, arrival: &Source) -> BindingId {
+        let whole = self.addr.uri;
+        let contact = match (self.uri.port_span, self.uri.port) {
+            (Some(digits), Some(port)) if self.is_ephemeral(port, arrival) => (
+                Span { start: whole.start, end: self.uri.host.end }.of(buf),
+                Span { start: digits.end, end: whole.end }.of(buf),
+            ),
+            (Some(_) | None, _) => (whole.of(buf), &b""[..]),
+        };
+        let instance = self.instance.map(|value| value.of(buf));
+        key.binding_id(&IdParts { aor: aor.as_bytes(), contact, instance, source: arrival.source.ip() })
+    }
+
+    /// True for a Contact port that changes whenever the phone reconnects, so that it must not make another binding.
+    ///
+    /// Over TCP and TLS nobody ever calls a phone at that port: it only tells two phones apart that share all the rest. With
+    /// a `+sip.instance` that does so. Without one the port stays if it looks chosen: the phone's listening port, 5060 or
+    /// 5061 in particular, even where a phone happens to connect from it. Over UDP it is where the phone listens.
+    fn is_ephemeral(&self, port: u16, arrival: &Source) -> bool {
+        match arrival.transport {
+            Transport::Udp => false,
+            Transport::Tcp | Transport::Tls => {
+                self.instance.is_some()
+                    || port >= EPHEMERAL
+                    || (port == arrival.source.port() && !matches!(port, 5060 | 5061))
+            }
+        }
+    }
+
+    /// Our URI in its place, in brackets where it had none.
+    fn ours(&self, id: &BindingId, advertised: &Advertised<'_>) -> SmallVec<[u8; 96]> {
+        let secure = self.uri.scheme == Scheme::Sips;
+        let mut text = SmallVec::new();
+        if !self.addr.bracketed {
+            text.push(b'<');
+        }
+        push_uri(&mut text, secure, id, advertised);
+        if !self.addr.bracketed {
+            text.push(b'>');
+        }
+        text
+    }
+
+    fn note(&self, msg: &Message, id: BindingId, path: bool, upward: &mut Upward) {
+        let buf: &[u8] = msg.bytes();
+        let expires = match Params::find(buf, self.addr.params, b"expires") {
+            // An unreadable value counts as 3600 (RFC 3261 §10.3 item 6).
+            Some(param) => Some(param.value.and_then(|v| seconds(v.of(buf))).unwrap_or(super::DEFAULT_EXPIRES)),
+            None => msg.expires(),
+        };
+        let bound = Bound {
+            id,
+            contact: self.addr.uri.of(buf).into(),
+            expires,
+            instance: self.instance.map(|value| value.of(buf).into()),
+        };
+        if expires == Some(0) && Params::find(buf, self.addr.params, b"cisco-keep-alive").is_some() {
+            upward.asking.push(bound);
+            return;
+        }
+        match upward.bound.first_mut().filter(|_| path) {
+            Some(first) if first.expires == Some(0) => first.expires = expires,
+            Some(_) => {}
+            None => upward.bound.push(bound),
+        }
+    }
+}
+
+/// The value of our Path (RFC 3327 §5.1): `lr` for loose routing, `ob` as RFC 5626 §5.1 has it.
+fn path_value(id: &BindingId, advertised: &Advertised<'_>) -> SmallVec<[u8; 96]> {
+    let mut text = SmallVec::new();
+    text.push(b'<');
+    push_uri(&mut text, false, id, advertised);
+    text.extend_from_slice(b";lr;ob>");
+    text
+}
+
+fn push_uri(text: &mut SmallVec<[u8; 96]>, secure: bool, id: &BindingId, advertised: &Advertised<'_>) {
+    text.extend_from_slice(if secure { b"sips:" } else { b"sip:" });
+    text.extend_from_slice(id.as_bytes());
+    text.push(b'@');
+    text.extend_from_slice(advertised.sent_by.as_bytes());
+    if !secure {
+        // `sips:` says it all, and forbids `transport=tls` (RFC 5630 §3.1.3).
+        text.extend_from_slice(b";transport=");
+        text.extend_from_slice(advertised.transport.as_str().as_bytes());
+    }
+}
+
+/// `delta-seconds`, at most `u32::MAX` (RFC 3261 §20.19); `None` for anything else.
+pub(super) fn seconds(text: &[u8]) -> Option<u32> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(text.iter().fold(0_u32, |n, digit| n.saturating_mul(10).saturating_add(u32::from(digit - b'0'))))
+}

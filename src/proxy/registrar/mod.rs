@@ -1,0 +1,241 @@
+//! Our shadow of the PBX's registrar: which handset a Contact of ours stands for, and for how long.
+//!
+//! [`Registrar::note`] a REGISTER's Contacts on their way up, [`Registrar::confirm`] them with its 2xx, look one up with
+//! [`Bindings::get`]. What a dialog needs to know of a handset that never registered is remembered here, too.
+
+mod binding;
+pub mod bindings;
+pub mod contact;
+mod grants;
+mod keepalive;
+pub mod phone_address;
+mod stored;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use self::stored::StoredBinding;
+
+use self::bindings::{Binding, Bindings, BindingsFull, Change, Reach, user_agent};
+use self::contact::Upward;
+use self::grants::Grants;
+use super::flows::Edge;
+use super::marks::{BindingId, IdParts};
+use super::site::{PathId, Site};
+use crate::flow::{ConnId, Flow};
+use crate::message::{Edit, Message, Name, NameAddr, Span, Uri};
+
+/// How long a binding lives for which no 2xx has come yet: a REGISTER's longest life.
+const UNCONFIRMED: Duration = Duration::from_secs(64);
+/// A handset that never registered here but begins a dialog is remembered for so long, longer with each of its requests; and
+/// so long a connection is kept for the dialogs it may carry.
+pub const UNREGISTERED: Duration = Duration::from_secs(4 * 3600);
+
+/// A REGISTER that goes up, or whose 2xx came: who sent it and where it was sent.
+#[derive(Debug)]
+pub struct Registering<'r> {
+    pub request: &'r Message,
+    /// Where it came from.
+    pub from: &'r Edge,
+    /// The address of record.
+    pub aor: &'r Arc<str>,
+    /// How the handset is reached.
+    pub reach: Reach,
+    /// The target it goes to, or that answered.
+    pub target: &'r Arc<str>,
+}
+
+impl Registering<'_> {
+    fn binding(&self, id: BindingId, contact: &[u8], expires: Instant) -> Binding {
+        Binding {
+            id,
+            aor: self.aor.clone(),
+            contact: contact.into(),
+            reach: self.reach,
+            source: self.from.remote,
+            transport: self.from.transport,
+            target: self.target.clone(),
+            expires,
+            confirmed: false,
+            user_agent: user_agent(self.request),
+            last_status: None,
+        }
+    }
+}
+
+/// The bindings, and when they end.
+#[derive(Debug)]
+pub struct Registrar {
+    bindings: Bindings,
+    /// When the handsets' registrations end.
+    grants: Option<Grants>,
+}
+
+impl Registrar {
+    /// `limit`: bindings at once.
+    pub fn new(limit: usize) -> Self {
+        Registrar { bindings: Bindings::new(limit), grants: None }
+    }
+
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
+    pub fn set_limit(&mut self, limit: usize) {
+        self.bindings.set_limit(limit);
+    }
+
+    pub fn connection_lost(&mut self, conn: ConnId) {
+        self.bindings.connection_lost(conn);
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.bindings.poll_timeout()
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.bindings.handle_timeout(now);
+    }
+
+    /// The next UDP flow to a handset behind NAT that a CRLF CRLF is due on.
+    pub fn poll_keepalive(&mut self, now: Instant) -> Option<Flow> {
+        let (socket, local, remote) = self.bindings.poll_keepalive(now)?;
+        Some(Flow::Udp { socket, local, remote })
+    }
+
+    /// The next binding whose stored form is out of date.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.bindings.poll_change()
+    }
+
+    /// Takes a binding over from before a restart, if a listener still has its address. False if it is left out.
+    pub fn restore(&mut self, stored: &StoredBinding, site: &Site, now: Instant, unix: u64) -> bool {
+        self.bindings.import(stored, &site.key, site.listener_at(stored.local), now, unix)
+    }
+
+    /// Notes where the handset is reached, so that upstream may call it before its 2xx has come back.
+    pub fn note(&mut self, what: &Registering<'_>, upward: &Upward, now: Instant) -> Result<(), BindingsFull> {
+        for bound in upward.bound.iter().filter(|bound| bound.expires != Some(0)) {
+            self.bindings.upsert(what.binding(bound.id, &bound.contact, now + UNCONFIRMED), now)?;
+        }
+        Ok(())
+    }
+
+    /// A REGISTER's 2xx: gives the handset its own Contacts back and keeps what the PBX granted. `as_noted`: the target that
+    /// answered is the one noted last. `path`: by which the answer came.
+    pub fn confirm(
+        &mut self,
+        what: &Registering<'_>,
+        upward: Option<&Upward>,
+        answer: &mut Answer<'_, '_>,
+        site: &Site,
+        now: Instant,
+    ) {
+        let cap = self.longest_grant(upward, site, now);
+        let bindings = &self.bindings;
+        let response = answer.response;
+        let restored = contact::restore_register(response, answer.edit, &site.key, upward, cap, |id| {
+            bindings.get(id).map(|binding| &*binding.contact)
+        });
+        let Some(upward) = upward else { return };
+        if upward.wildcard {
+            self.bindings.remove_aor(what.aor);
+        }
+        for bound in &upward.bound {
+            let granted = restored.granted.iter().find(|(id, _)| *id == bound.id).map_or(0, |(_, granted)| *granted);
+            if granted == 0 {
+                self.bindings.remove(&bound.id);
+                continue;
+            }
+            // Noted when the branch went up: confirming it is all there is to do.
+            if answer.as_noted && self.bindings.confirm(&bound.id, granted, now) {
+                self.bindings.note_answer(&bound.id, response.status(), answer.path);
+                continue;
+            }
+            let binding =
+                Binding { last_status: Some(response.status()), ..what.binding(bound.id, &bound.contact, now) };
+            if self.bindings.upsert(binding, now).is_ok() {
+                self.bindings.confirm(&bound.id, granted, now);
+                self.bindings.note_answer(&bound.id, response.status(), answer.path);
+            } else {
+                tracing::warn!(
+                    call_id = %response.call_id_shown(),
+                    limit = self.bindings.limit(),
+                    "binding table full: a handset registered that cannot be called"
+                );
+            }
+        }
+    }
+
+    /// The most seconds that a handset is granted now: `register_interval`, or less so that not all come back at once.
+    fn longest_grant(&mut self, upward: Option<&Upward>, site: &Site, now: Instant) -> Option<u32> {
+        let cap = site.settings.register_interval?.as_secs().min(u64::from(u32::MAX)) as u32;
+        if !upward.is_some_and(|upward| upward.bound.iter().any(|bound| bound.expires != Some(0))) {
+            return Some(cap);
+        }
+        if self.grants.as_ref().is_none_or(|grants| grants.cap() != cap) {
+            self.grants = Some(Grants::new(cap, now));
+        }
+        self.grants.as_mut().map(|grants| grants.grant(now))
+    }
+
+    /// The binding of the handset that began this dialog: registered, or remembered for its dialogs only.
+    pub fn of_dialog(
+        &mut self,
+        request: &Message,
+        from: &Edge,
+        target: &Arc<str>,
+        site: &Site,
+        now: Instant,
+    ) -> Option<BindingId> {
+        let buf = request.bytes();
+        let aor = contact::aor_of(buf, request.from()?.uri)?;
+        let contact = request.list(Name::Contact).next().and_then(|element| NameAddr::parse(buf, element.span));
+        let known = || self.bindings.of_aor(&aor);
+        // One address may be several handsets that share an AOR (behind one NAT, or on one desk): the flow says which, else the
+        // Contact. A request without one leaves the address alone.
+        let flow = known().find(|binding| match (binding.reach, from.flow) {
+            (Reach::Conn(a), Flow::Conn(b)) => a == b,
+            _ => binding.source == from.remote,
+        });
+        let here = flow.or_else(|| {
+            known().find(|binding| {
+                binding.source.ip() == from.remote.ip()
+                    && contact.is_none_or(|contact| same_place(&binding.contact, contact.uri.of(buf)))
+            })
+        });
+        if let Some(binding) = here {
+            return Some(binding.id);
+        }
+        let contact = contact?.uri.of(buf);
+        let parts = IdParts { aor: aor.as_bytes(), contact: (contact, b""), instance: None, source: from.remote.ip() };
+        let id = site.key.binding_id(&parts);
+        let aor = Arc::from(&*aor);
+        let reach = phone_address::of_register(request, from.flow);
+        let what = Registering { request, from, aor: &aor, reach, target };
+        self.bindings.upsert(what.binding(id, contact, now + UNREGISTERED), now).ok()?;
+        Some(id)
+    }
+}
+
+/// A REGISTER's 2xx on its way to the handset.
+#[derive(Debug)]
+pub struct Answer<'a, 'm> {
+    pub response: &'a Message,
+    pub edit: &'a mut Edit<'m>,
+    /// The target that answered is the one whose branch was noted last.
+    pub as_noted: bool,
+    pub path: Option<PathId>,
+}
+
+/// Two Contact URIs of one handset, which may differ in parameters.
+fn same_place(one: &[u8], other: &[u8]) -> bool {
+    let place = |uri: &[u8]| {
+        let uri = Uri::parse(uri, Span { start: 0, end: uri.len() as u32 })?;
+        Some((uri.user, uri.host, uri.port))
+    };
+    let (Some(a), Some(b)) = (place(one), place(other)) else { return one == other };
+    a.0.map(|user| user.of(one)) == b.0.map(|user| user.of(other))
+        && a.1.of(one).eq_ignore_ascii_case(b.1.of(other))
+        && a.2 == b.2
+}

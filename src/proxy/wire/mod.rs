@@ -1,0 +1,43 @@
+//! The bytes that leave: pure functions of the received message and the two edges it passes between (RFC 3261 §16.6, §16.7).
+//! A few splices; nothing is printed anew.
+
+pub mod down;
+mod record_route;
+pub mod register;
+pub mod response;
+pub mod up;
+mod via;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::marks::Branch;
+
+/// Max-Forwards of a request that came without (RFC 3261 §16.6 item 3).
+const MAX_FORWARDS: u32 = 70;
+
+/// A request as it goes on.
+#[derive(Debug)]
+pub struct Forwarded {
+    pub bytes: Bytes,
+    /// The branch of our Via on top.
+    pub branch: Branch,
+}
+
+/// An answer of our own to a request that is not forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub phrase: &'static str,
+    /// Seconds of Retry-After.
+    pub retry_after: Option<u32>,
+    /// One header more: its name and value.
+    pub header: Option<(&'static str, Cow<'static, str>)>,
+}
+
+impl Refusal {
+    pub fn new(status: u16, phrase: &'static str) -> Self {
+        Refusal { status, phrase, retry_after: None, header: None }
+    }
+}
