@@ -7,6 +7,7 @@ mod dialog;
 mod failover;
 mod instant;
 mod interleavings;
+mod ladder;
 mod links;
 mod old_phones;
 mod pair;

@@ -41,23 +41,24 @@ fn rfc_3665_3_2_a_session_whose_pbx_records_its_route_too() {
 fn rfc_3665_3_2_as_a_ladder() {
     let mut pair = Pair::new(Way::OUT, 1);
     session(&mut pair);
-    let expected = [
-        "phone 0→holdline INVITE",
-        "holdline→phone 0 100",
-        "holdline→a INVITE",
-        "a→holdline 100",
-        "a→holdline 180",
-        "holdline→phone 0 180",
-        "a→holdline 200",
-        "holdline→phone 0 200",
-        "phone 0→holdline ACK",
-        "holdline→a ACK",
-        "phone 0→holdline BYE",
-        "holdline→a BYE",
-        "a→holdline 200",
-        "holdline→phone 0 200",
-    ];
-    assert_eq!(pair.steps(), expected);
+    pair.assert_ladder(
+        "
+            1.010 phone 0→holdline INVITE
+            1.011 holdline→phone 0 100
+            1.011 holdline→a INVITE
+            1.012 a→holdline 100
+            1.112 a→holdline 180
+            1.113 holdline→phone 0 180
+            3.012 a→holdline 200
+            3.013 holdline→phone 0 200
+            3.014 phone 0→holdline ACK
+            3.015 holdline→a ACK
+            3.016 phone 0→holdline BYE
+            3.017 holdline→a BYE
+            3.018 a→holdline 200
+            3.019 holdline→phone 0 200
+        ",
+    );
 }
 
 /// §3.3: the PBX wants credentials.
@@ -93,6 +94,39 @@ fn rfc_3665_3_4_a_session_with_proxy_failure() {
         assert_eq!((pair.world.active().as_str(), pair.world.count()), ("a", 0));
         assert_eq!(pair.world.uas[second].count("BYE"), 1);
     });
+}
+
+#[test]
+fn rfc_3665_3_4_as_a_ladder() {
+    let mut pair = Pair::new(Way::OUT, 1);
+    pair.world.ua_of_target("b");
+    pair.world.server("a").manner = Manner::Silent;
+    let (caller, invite) = (pair.caller, pair.ask("INVITE", "", "v=0"));
+    assert_eq!(pair.wait(caller, invite), 200, "{}", pair.ladder());
+    pair.world.run_for(SECOND / 10);
+    pair.hang_up(caller);
+    pair.assert_ladder(
+        "
+            1.010 phone 0→holdline INVITE
+            1.011 holdline→phone 0 100
+            1.011 holdline→a INVITE
+            1.511 holdline→a INVITE
+            2.511 holdline→a INVITE
+            4.511 holdline→a INVITE
+            5.012 holdline→b INVITE
+            5.013 b→holdline 100
+            5.113 b→holdline 180
+            5.114 holdline→phone 0 180
+            7.013 b→holdline 200
+            7.014 holdline→phone 0 200
+            7.015 phone 0→holdline ACK
+            7.016 holdline→b ACK
+            7.115 phone 0→holdline BYE
+            7.116 holdline→b BYE
+            7.117 b→holdline 200
+            7.118 holdline→phone 0 200
+        ",
+    );
 }
 
 /// §3.6: a redirection goes to the caller, who asks the other place without an offer and answers in the ACK.
@@ -163,22 +197,23 @@ fn rfc_3665_3_8_no_answer_and_cancel() {
 fn rfc_3665_3_8_as_a_ladder() {
     let mut pair = Pair::new(Way::IN, 1);
     no_answer(&mut pair);
-    let expected = [
-        "a→holdline INVITE",
-        "holdline→a 100",
-        "holdline→phone 0 INVITE",
-        "phone 0→holdline 180",
-        "holdline→a 180",
-        "a→holdline CANCEL",
-        "holdline→a 200",
-        "holdline→phone 0 CANCEL",
-        "phone 0→holdline 200",
-        "phone 0→holdline 487",
-        "holdline→phone 0 ACK",
-        "holdline→a 487",
-        "a→holdline ACK",
-    ];
-    assert_eq!(pair.steps(), expected);
+    pair.assert_ladder(
+        "
+            1.010 a→holdline INVITE
+            1.011 holdline→a 100
+            1.011 holdline→phone 0 INVITE
+            1.112 phone 0→holdline 180
+            1.113 holdline→a 180
+            1.114 a→holdline CANCEL
+            1.115 holdline→a 200
+            1.115 holdline→phone 0 CANCEL
+            1.116 phone 0→holdline 200
+            1.116 phone 0→holdline 487
+            1.117 holdline→phone 0 ACK
+            1.117 holdline→a 487
+            1.118 a→holdline ACK
+        ",
+    );
     pair.end();
 }
 

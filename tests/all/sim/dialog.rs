@@ -6,20 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdline::flow::Transport;
 
+use super::ladder::assert_rungs;
 use super::server::Manner;
-use super::world::{Setup, World, header, headers, records, what};
+use super::world::{Setup, World, header, headers, records, registered, what};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// A registered phone.
-fn registered(setup: Setup) -> (World, usize) {
-    let mut world = World::new(setup);
-    let phone = world.phone(Transport::Udp);
-    world.register(phone);
-    world.run_for(SECOND);
-    assert!(world.phones[phone].registered());
-    (world, phone)
-}
 
 /// A header line for each value.
 fn lines(name: &str, values: &[String]) -> String {
@@ -74,7 +65,7 @@ fn an_invite_gets_100_at_once_and_two_record_routes_the_upstream_facing_one_on_t
     assert_eq!(routes[0], "<sip:10.0.0.1:5060;lr>");
     let first = world.ladder.iter().position(|rung| rung.contains("holdline→phone 0 100")).expect("a 100");
     let forwarded = world.ladder.iter().position(|rung| rung.contains("holdline→a INVITE")).expect("an INVITE");
-    assert!(first < forwarded || first == forwarded + 1, "{}", world.ladder.join("\n"));
+    assert!(first < forwarded, "{}", world.ladder.join("\n"));
 }
 
 #[test]
@@ -233,13 +224,14 @@ fn an_invite_without_any_answer_is_tried_once_on_the_next_target_and_moves_nobod
     world.phone_sends(phone, invite);
     world.run_for(5 * SECOND);
     let to_b = world.server("b").received.iter().filter(|(_, bytes)| what(bytes) == "INVITE").count();
-    assert!(to_b >= 1, "{}", world.ladder.join("\n"));
+    assert_eq!(to_b, 1, "{}", world.ladder.join("\n"));
     assert_eq!((world.active().as_str(), world.count()), ("a", 0));
 }
 
 #[test]
 fn trap_15_a_cancel_gets_its_own_200_and_follows_the_invite_after_a_provisional() {
     let (mut world, phone) = registered(Setup::default());
+    let begun = world.ladder.len();
     world.server("a").manner = Manner::Silent;
     let invite = request(&world, phone, "INVITE", 1, "", &[]);
     world.phone_sends(phone, invite);
@@ -253,8 +245,6 @@ fn trap_15_a_cancel_gets_its_own_200_and_follows_the_invite_after_a_provisional(
     );
     world.phone_sends(phone, cancel.into());
     world.run_for(SECOND / 10);
-    assert!(world.ladder.last().expect("a 200").ends_with("holdline→phone 0 200"), "{}", world.ladder.join("\n"));
-    assert_eq!(what(world.server("a").last()), "INVITE", "not before a provisional answer");
     let ringing = world.server("a").answer(&up, 180, "");
     world.server_sends("a", ringing);
     world.run_for(SECOND / 10);
@@ -264,8 +254,21 @@ fn trap_15_a_cancel_gets_its_own_200_and_follows_the_invite_after_a_provisional(
     let terminated = world.server("a").answer(&up, 487, "");
     world.server_sends("a", terminated);
     world.run_for(SECOND / 10);
-    assert!(world.ladder.iter().any(|rung| rung.ends_with("holdline→phone 0 487")), "{}", world.ladder.join("\n"));
-    assert!(world.ladder.iter().any(|rung| rung.ends_with("holdline→a ACK")), "hop by hop");
+    assert_rungs(
+        &world.ladder[begun..],
+        "
+            1.010 phone 0→holdline INVITE
+            1.011 holdline→phone 0 100
+            1.011 holdline→a INVITE
+            1.110 phone 0→holdline CANCEL
+            1.111 holdline→phone 0 200
+            1.210 a→holdline 180
+            1.211 holdline→a CANCEL
+            1.310 a→holdline 487
+            1.311 holdline→a ACK
+            1.311 holdline→phone 0 487
+        ",
+    );
 }
 
 #[test]

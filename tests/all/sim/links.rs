@@ -8,19 +8,10 @@ use holdline::metrics::Direction;
 use holdline::proxy::{Event, Settings};
 
 use super::server::Manner;
-use super::world::{Setup, World, address, header, records, what};
+use super::world::{Setup, World, address, header, records, registered, what};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-
-fn registered(setup: Setup) -> (World, usize) {
-    let mut world = World::new(setup);
-    let phone = world.phone(Transport::Udp);
-    world.register(phone);
-    world.run_for(SECOND);
-    assert!(world.phones[phone].registered());
-    (world, phone)
-}
 
 fn dropped(world: &World, reason: &str) -> u64 {
     let dropped = world.core.facts().dropped();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use holdline::flow::Transport;
 
+use super::ladder::assert_rungs;
 use super::ua::Ua;
 use super::world::{Setup, World};
 
@@ -139,6 +140,12 @@ impl Pair {
     /// The rungs since the phone registered, without their times.
     pub fn steps(&self) -> Vec<&str> {
         self.world.ladder[self.begun..].iter().map(|rung| &rung[10..]).collect()
+    }
+
+    /// Since the phone registered, the network must have carried exactly these messages at these times.
+    #[track_caller]
+    pub fn assert_ladder(&self, expected: &str) {
+        assert_rungs(&self.world.ladder[self.begun..], expected);
     }
 
     /// Time passes until every timer has run: each request got exactly one final answer, each answer its ACK, nobody got what

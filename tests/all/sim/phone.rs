@@ -31,6 +31,8 @@ pub struct Phone {
     conn: Option<ConnId>,
     /// Timer F: 32 s by the RFC, 16 s and 7.5 s by some phones.
     pub patience: Duration,
+    /// It has a password, and so answers a challenge.
+    pub has_password: bool,
     /// Every final answer: code, and how long it took.
     pub finals: Vec<(u16, Duration)>,
     /// Provisional answers to its REGISTERs, with how long they took.
@@ -59,6 +61,7 @@ impl Phone {
             transport,
             conn,
             patience: Duration::from_secs(32),
+            has_password: true,
             finals: Vec::new(),
             provisionals: Vec::new(),
             timer_f: 0,
@@ -183,7 +186,7 @@ impl Phone {
         }
         self.finals.push((code, took));
         self.current = None;
-        if code == 401 {
+        if code == 401 && self.has_password {
             let nonce = header(bytes, "WWW-Authenticate").unwrap_or_default();
             self.authorization = Some(nonce);
             return Some(self.begin_register(now));

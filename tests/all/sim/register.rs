@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use holdline::flow::Transport;
 
+use super::ladder::assert_ladder;
 use super::server::Manner;
 use super::world::{Setup, World, header, headers, records};
 
@@ -15,19 +16,18 @@ fn a_phone_registers_through_a_challenge() {
     let phone = world.phone(Transport::Udp);
     world.register(phone);
     world.run_for(SECOND);
-    let steps: Vec<&str> = world.ladder.iter().map(|rung| &rung[10..]).collect();
-    assert_eq!(
-        steps,
-        [
-            "phone 0→holdline REGISTER",
-            "holdline→a REGISTER",
-            "a→holdline 401",
-            "holdline→phone 0 401",
-            "phone 0→holdline REGISTER",
-            "holdline→a REGISTER",
-            "a→holdline 200",
-            "holdline→phone 0 200",
-        ]
+    assert_ladder(
+        &world,
+        "
+            0.010 phone 0→holdline REGISTER
+            0.012 holdline→a REGISTER
+            0.013 a→holdline 401
+            0.014 holdline→phone 0 401
+            0.015 phone 0→holdline REGISTER
+            0.016 holdline→a REGISTER
+            0.017 a→holdline 200
+            0.018 holdline→phone 0 200
+        ",
     );
     assert_eq!(world.phones[phone].codes(), [401, 200]);
     assert!(world.phones[phone].surprises.is_empty(), "{:?}", world.phones[phone].surprises);
@@ -109,10 +109,19 @@ fn a_newer_register_of_the_same_call_ends_the_older_ones_tries() {
     let phone = world.phone(Transport::Udp);
     world.register(phone);
     world.run_for(SECOND);
+    let older = sent_of(&mut world, "1 REGISTER").pop().expect("the older one's first try");
     world.register(phone);
     world.run_for(6 * SECOND);
-    // The first try of each, and the second of the newer one only.
-    assert_eq!(world.server("a").registers(), 3, "{}", world.ladder.join("\n"));
+    assert_eq!(
+        sent_of(&mut world, "1 REGISTER"),
+        [older.as_str(); 4],
+        "the older one's only try runs to its end, 4 s\n{}",
+        world.ladder.join("\n")
+    );
+    let newer = sent_of(&mut world, "2 REGISTER");
+    let (first, second) = (newer[0].as_str(), newer[6].as_str());
+    assert_eq!(newer, [first, first, first, first, second, second, second], "and the newer one's second try follows");
+    assert_ne!(first, second);
 }
 
 #[test]
@@ -175,4 +184,16 @@ fn a_request_for_an_id_that_is_not_ours_gets_404() {
     world.run_for(SECOND);
     assert!(world.server("a").last().starts_with(b"SIP/2.0 404"), "{}", world.ladder.join("\n"));
     assert!(world.phones[phone].received.is_empty());
+}
+
+/// The REGISTERs with this CSeq that reached a, repetitions included: the branch of each.
+fn sent_of(world: &mut World, cseq: &str) -> Vec<String> {
+    let received = world.server("a").received.iter();
+    let of_it = received.filter(|(_, bytes)| header(bytes, "CSeq").as_deref() == Some(cseq));
+    of_it.map(|(_, bytes)| branch(&headers(bytes, "Via")[0])).collect()
+}
+
+/// The branch parameter of a Via.
+fn branch(via: &str) -> String {
+    via.split(";branch=").nth(1).and_then(|rest| rest.split(';').next()).expect("a branch").to_owned()
 }

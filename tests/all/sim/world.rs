@@ -94,6 +94,16 @@ impl Default for Setup {
     }
 }
 
+/// A world with one registered UDP phone, and the phone's number.
+pub fn registered(setup: Setup) -> (World, usize) {
+    let mut world = World::new(setup);
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(Duration::from_secs(1));
+    assert!(world.phones[phone].registered(), "{}", world.ladder.join("\n"));
+    (world, phone)
+}
+
 /// The address of a target called `a`, `b` …
 pub fn address(name: &str) -> SocketAddr {
     let last = name.as_bytes()[0] - b'a' + 10;
