@@ -8,6 +8,14 @@ use libfuzzer_sys::fuzz_target;
 mod bench;
 #[path = "../../tests/all/wire/flood.rs"]
 mod flood;
+#[path = "../../tests/all/support/simulated.rs"]
+#[allow(dead_code)]
+mod simulated;
+
+/// Where the tests have it.
+mod support {
+    pub use crate::simulated;
+}
 
 use flood::Step;
 

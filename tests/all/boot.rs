@@ -2,87 +2,35 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// An address literal needs no DNS, and nothing answers at port 9.
-const QUIET: [&str; 6] = [
-    "run",
-    "--outbound-proxy=127.0.0.1:9",
-    "--upstream-bind=127.0.0.1:0",
-    "--listen=udp:127.0.0.1:0,tcp:127.0.0.1:0",
-    "--admin=127.0.0.1:0",
-    "--log-format=json",
-];
+use crate::support::binary::{self, Running};
+use crate::support::http::get_blocking;
+use crate::support::sockets;
+use crate::support::wait::until_blocking;
 
+/// `run` without DNS (an address literal needs none) before a port at which nothing answers; the log is piped.
 fn holdline(more: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
-    command.args(QUIET.iter().filter(|flag| !more.iter().any(|m| m.split('=').next() == flag.split('=').next())));
-    command.args(more).env_clear().stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut command = binary::run(&[&["--outbound-proxy=127.0.0.1:9"], more].concat());
+    command.stderr(Stdio::piped());
     command
 }
 
-/// A running Holdline, killed when the test ends. A pipe that breaks ends `read` for a process that died.
-struct Running {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Running {
-    fn start(more: &[&str]) -> Self {
-        let mut child = holdline(more).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        Running { child, log }
-    }
-
-    /// Log lines up to the first with this message.
-    #[track_caller]
-    fn until(&mut self, message: &str) -> Vec<Value> {
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            assert!(self.log.read_line(&mut line).unwrap() > 0, "ended before {message:?}: {lines:#?}");
-            let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-            let found = value["message"].as_str().is_some_and(|text| text.starts_with(message));
-            lines.push(value);
-            if found {
-                return lines;
-            }
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+/// A page's body.
+fn get(address: SocketAddr, path: &str) -> String {
+    let (status, body) = get_blocking(address, path).unwrap();
+    assert_eq!(status, 200, "{path}: {body}");
+    body
 }
 
 #[test]
 fn it_tells_its_real_ports_answers_probes_and_leaves_with_0_on_sigterm() {
-    let mut holdline = Running::start(&[]);
-    let lines = holdline.until("admin: ");
+    let mut running = Running::start(holdline(&[]));
+    let (lines, admin) = running.until_bound();
     let listening: Vec<&Value> = lines.iter().filter(|line| line["message"] == "listening").collect();
     for (side, transport) in [("phone", "udp"), ("phone", "tcp"), ("upstream", "udp")] {
         let line = listening.iter().find(|line| line["side"] == side && line["transport"] == transport).unwrap();
@@ -93,22 +41,21 @@ fn it_tells_its_real_ports_answers_probes_and_leaves_with_0_on_sigterm() {
     assert!(lines.iter().any(|l| l["version"] == env!("CARGO_PKG_VERSION")), "{lines:#?}");
     assert!(lines.iter().all(|l| l["timestamp"].is_string() && l["level"] != "WARN"), "{lines:#?}");
 
-    let admin = lines.last().unwrap()["address"].as_str().unwrap();
-    assert!(get(admin, "/livez").starts_with("HTTP/1.1 200"));
+    get(admin, "/livez");
     assert!(get(admin, "/metrics").contains("holdline_build_info"));
 
-    holdline.signal("TERM");
-    assert_eq!(holdline.child.wait().unwrap().code(), Some(0));
+    running.signal("TERM");
+    assert_eq!(running.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
 fn a_port_in_use_is_unavailable_in_one_line() {
-    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = sockets::udp();
     let address = taken.local_addr().unwrap().to_string();
     let output = holdline(&[&format!("--listen=udp:{address}"), "--log-level=error"]).output().unwrap();
     unavailable(&output, &["udp", &address, "--listen"]);
 
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = sockets::listener();
     let address = taken.local_addr().unwrap().to_string();
     let output = holdline(&[&format!("--listen=tcp:{address}"), "--log-level=error"]).output().unwrap();
     unavailable(&output, &["tcp", &address, "--listen"]);
@@ -129,10 +76,7 @@ fn unavailable(output: &Output, parts: &[&str]) {
 fn a_misspelt_variable_is_a_warning_and_what_kubernetes_sets_is_not() {
     let mut command = holdline(&[]);
     command.env("HOLDLINE_ATTEMPT_TIMOUT", "4s").env("HOLDLINE_SERVICE_HOST", "10.0.0.1");
-    let mut child = command.spawn().unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap());
-    let mut holdline = Running { child, log };
-    let lines = holdline.until("admin: ");
+    let (lines, _) = Running::start(command).until_bound();
     let warnings: Vec<&Value> = lines.iter().filter(|line| line["level"] == "WARN").collect();
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert_eq!(warnings[0]["variable"], "HOLDLINE_ATTEMPT_TIMOUT");
@@ -150,7 +94,7 @@ fn pair(folder: &Path, year: i32) -> f64 {
     end as f64
 }
 
-fn value(admin: &str, series: &str) -> Option<f64> {
+fn value(admin: SocketAddr, series: &str) -> Option<f64> {
     get(admin, "/metrics").lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }
 
@@ -161,26 +105,25 @@ fn trap_40_a_new_certificate_is_taken_and_a_mismatched_pair_keeps_the_old_one() 
     let folder = tempfile::tempdir().unwrap();
     let first = pair(folder.path(), 2040);
     let file = |name: &str| folder.path().join(name).display().to_string();
-    let mut holdline = Running::start(&[
+    let mut running = Running::start(holdline(&[
         "--listen=tls:127.0.0.1:0",
         &format!("--tls-cert={}", file("tls.crt")),
         &format!("--tls-key={}", file("tls.key")),
-    ]);
-    let lines = holdline.until("admin: ");
-    let admin = lines.last().unwrap()["address"].as_str().unwrap();
+    ]));
+    let (_, admin) = running.until_bound();
     assert_eq!(value(admin, END), Some(first));
 
     let old_key = fs::read(file("tls.key")).unwrap();
     let second = pair(folder.path(), 2041);
     let new_key = fs::read(file("tls.key")).unwrap();
     fs::write(file("tls.key"), old_key).unwrap();
-    holdline.signal("HUP");
-    holdline.until("certificates cannot be used");
+    running.signal("HUP");
+    running.until("certificates cannot be used");
     assert_eq!((value(admin, END), value(admin, SUCCESS)), (Some(first), Some(0.0)));
 
     fs::write(file("tls.key"), new_key).unwrap();
-    holdline.signal("HUP");
-    holdline.until("certificates read again");
+    running.signal("HUP");
+    running.until("certificates read again");
     assert_eq!((value(admin, END), value(admin, SUCCESS)), (Some(second), Some(1.0)));
 }
 
@@ -208,15 +151,13 @@ fn status_has_the_shape_that_is_documented() {
     // Nothing has happened yet in the process below.
     documented.retain(|field| !field.starts_with("upstream.events[]"));
 
-    let mut holdline = Running::start(&[]);
-    let lines = holdline.until("admin: ");
-    let admin = lines.last().unwrap()["address"].as_str().unwrap();
+    let mut running = Running::start(holdline(&[]));
+    let (_, admin) = running.until_bound();
     // An address literal needs no lookup to speak of, but it is still an event of its own.
-    let ready = (0..1000).any(|_| get(admin, "/readyz").starts_with("HTTP/1.1 200"));
-    assert!(ready);
+    until_blocking("readiness", || get_blocking(admin, "/readyz").unwrap().0 == 200);
     let status = get(admin, "/status");
     let mut found = BTreeSet::new();
-    fields(&serde_json::from_str(status.split("\r\n\r\n").nth(1).unwrap()).unwrap(), "", &mut found);
+    fields(&serde_json::from_str(&status).unwrap(), "", &mut found);
     found.retain(|field| !field.starts_with("upstream.events[]"));
     assert_eq!(found, documented);
 }

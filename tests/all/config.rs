@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use tempfile::TempDir;
+
+use crate::support::binary;
 
 const SRV: &str = "--srv=_sip._udp.pbx.example.com";
 
@@ -39,13 +41,7 @@ impl Files {
 }
 
 fn holdline(arguments: &[&str], variables: &[(&str, &str)], dir: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_holdline"))
-        .args(arguments)
-        .env_clear()
-        .envs(variables.iter().copied())
-        .current_dir(dir)
-        .output()
-        .unwrap()
+    binary::holdline(arguments).envs(variables.iter().copied()).current_dir(dir).output().unwrap()
 }
 
 /// `holdline run --check` must refuse with this code and one line with all these parts.

@@ -2,16 +2,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "the demo promises to take less than a minute of real time")]
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::support::binary;
 
 /// The promise is under a minute; nothing of it is measured here but that it ends.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn demo(arguments: &[&str]) -> (Output, String) {
     let start = Instant::now();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
-    command.arg("demo").args(arguments).stdin(Stdio::null());
+    let mut command = binary::holdline([&["demo"], arguments].concat());
     // Settings of whoever runs the tests are not the demo's.
     command.env("HOLDLINE_FAILURES", "7").env("HOLDLINE_SRV", "_sip._udp.elsewhere.example");
     let output = command.output().expect("the demo starts");
@@ -52,8 +53,7 @@ fn with_a_registrar_that_rejects_the_story_does_not_hold() {
 #[test]
 fn a_signal_ends_it_with_a_sentence() {
     use std::io::Read;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
-    let mut child = command.arg("demo").stdout(Stdio::piped()).spawn().expect("the demo starts");
+    let mut child = binary::holdline(["demo"]).stdout(Stdio::piped()).spawn().expect("the demo starts");
     let mut out = child.stdout.take().expect("its story");
     let mut told = String::new();
     let mut buffer = [0; 1024];
@@ -62,8 +62,7 @@ fn a_signal_ends_it_with_a_sentence() {
         assert_ne!(read, 0, "it ended early:\n{told}");
         told.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
-    assert!(kill.success());
+    binary::signal(child.id(), "INT");
     out.read_to_string(&mut told).expect("its story");
     assert!(child.wait().expect("its end").success(), "{told}");
     assert!(told.trim_end().ends_with("nothing is left behind."), "{told}");

@@ -20,8 +20,3 @@ pub(crate) mod server;
 pub(crate) mod stage;
 mod tls;
 mod transparency;
-
-use std::time::Duration;
-
-/// Longer than anything that is waited for takes on a busy machine; reached only by a failing test.
-const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,6 +15,7 @@ mod peers;
 mod reference;
 mod sim;
 mod srv;
+mod support;
 mod tidy;
 mod torture;
 mod torture_table;

@@ -9,6 +9,8 @@ use holdline::cli::Cli;
 use holdline::config::keys::KEYS;
 use holdline::config::{Config, Layers, Origin, reference};
 
+use crate::support::binary;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -70,7 +72,7 @@ fn reference_examples_are_valid_values() {
 }
 
 fn holdline(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_holdline")).args(arguments).env_clear().output().unwrap()
+    binary::holdline(arguments).output().unwrap()
 }
 
 fn printed(arguments: &[&str]) -> String {

@@ -12,8 +12,3 @@ mod shape;
 mod stage;
 mod tls;
 mod watch;
-
-use std::time::Duration;
-
-/// Longer than anything takes on a busy machine; reached only by a failing test.
-const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdline::agents::phone::{self, Phone};
 use holdline::agents::tls;
@@ -16,10 +16,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::loopback::stage::{Setup, Stage, cast};
+use crate::support::wait::{until, within};
 use crate::transport::certificates::{Authority, Files};
 
 const NAME: &str = "phones.example.com";
 const PHONES: usize = 4;
+/// Files are compared every few seconds, and read again when they stay as they are.
+const SWAPPED: Duration = Duration::from_secs(90);
 
 /// A mounted Secret: files that are links through `..data`, which kubelet swaps.
 struct Secret {
@@ -70,11 +73,10 @@ async fn served(stage: &Stage, authority: &Authority) -> CertificateDer<'static>
 
 async fn until_served(stage: &Stage, authority: &Authority, files: &Files) {
     let expected = CertificateDer::from_pem_file(&files.cert).unwrap();
-    let end = Instant::now() + Duration::from_secs(90);
-    while served(stage, authority).await != expected {
-        assert!(Instant::now() < end, "the new certificate is not served; the log:\n{}", stage.holdline.text());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let waited = within(SWAPPED, "the new certificate", async || {
+        (served(stage, authority).await == expected).then_some(()).ok_or_else(|| "another one".to_owned())
+    });
+    waited.await.unwrap_or_else(|late| panic!("{late}; the log:\n{}", stage.holdline.text()));
 }
 
 /// Registers again and again, each time over a new connection, until told to stop.
@@ -89,11 +91,8 @@ async fn keep_registering(phone: Phone, stop: Arc<AtomicBool>, granted: Arc<Atom
 }
 
 async fn after_more(granted: &AtomicUsize) {
-    let (from, end) = (granted.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(60));
-    while granted.load(Ordering::Relaxed) < from + 3 * PHONES {
-        assert!(Instant::now() < end, "phones do not register any more");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let enough = granted.load(Ordering::Relaxed) + 3 * PHONES;
+    until("registrations", async || (granted.load(Ordering::Relaxed) >= enough).then_some(())).await;
 }
 
 #[tokio::test]

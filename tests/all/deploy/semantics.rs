@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 use toml::Table;
@@ -11,6 +10,7 @@ use toml::Table;
 use super::manifests::{Rendered, rendered};
 use super::rules::list;
 use super::tools::{installed, output, read, said};
+use crate::support::binary;
 use crate::transport::certificates::Authority;
 
 /// (the field's parent, the field, what it may be). Kubernetes' schemas take any string in most of them.
@@ -408,8 +408,8 @@ fn check(
     }
     let (at, text) = config_file(container, spec, resources).unwrap();
     write(&Path::new(&moved(&at)).join("holdline.toml"), &change(moved(&text)));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
-    command.args(list(&container["args"]).iter().map(|one| moved(one.as_str().unwrap()))).arg("--check").env_clear();
+    let mut command = binary::holdline(list(&container["args"]).iter().map(|one| moved(one.as_str().unwrap())));
+    command.arg("--check");
     for one in list(&container["env"]).iter().filter(|one| one["value"].is_string()) {
         command.env(
             one["name"].as_str().unwrap(),

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use holdline::flow::Transport;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::rules::{known, list, metrics_in};
 use super::tools::{installed, read};
-use crate::peers::free_port;
 use crate::peers::holdline::Holdline;
 use crate::peers::kamailio::Kamailio;
-use crate::peers::process::{Process, Signal};
 use crate::peers::sipp::{Plan, Sipp};
 use crate::peers::tls::Authority;
+use crate::support::http;
+use crate::support::ports::free_address;
+use crate::support::process::{Process, Signal};
+use crate::support::wait::within;
 
 /// Longer than any range in the rules that this story touches.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -45,7 +45,7 @@ impl Prometheus {
              - job_name: holdline\n    static_configs: [{{targets: ['{holdline}']}}]\n"
         );
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let at = free_address();
         let arguments =
             ["--config.file=prometheus.yml", "--storage.tsdb.path=data", &format!("--web.listen-address={at}")];
         let process = Process::start(folder, "prometheus", &arguments.map(str::to_owned)).unwrap();
@@ -53,13 +53,7 @@ impl Prometheus {
     }
 
     async fn get(&self, path: &str) -> Option<Value> {
-        let mut stream = TcpStream::connect(self.at).await.ok()?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.ok()?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+        serde_json::from_str(&http::get(self.at, path).await.ok()?.1).ok()
     }
 
     /// The series that an expression gives now, each with its value.
@@ -77,16 +71,17 @@ impl Prometheus {
 
     /// Waits until an expression gives at least one series.
     async fn until(&mut self, expression: &str) -> Vec<(Value, f64)> {
-        let end = Instant::now() + PATIENCE;
-        loop {
+        let waited = within(PATIENCE, expression, async || {
             let ended = self.process.ended();
             assert!(ended.is_none(), "Prometheus ended with {ended:?}: {}", self.process.output());
-            let last = match self.query(expression).await {
-                Ok(series) if !series.is_empty() => return series,
-                last => last,
-            };
-            assert!(Instant::now() < end, "never: {expression}; at last {last:?}, {:?}", self.alerts().await);
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            match self.query(expression).await {
+                Ok(series) if !series.is_empty() => Ok(series),
+                last => Err(format!("{last:?}")),
+            }
+        });
+        match waited.await {
+            Ok(series) => series,
+            Err(late) => panic!("{late}; the alerts: {:?}", self.alerts().await),
         }
     }
 
@@ -100,20 +95,17 @@ impl Prometheus {
 
     /// Waits until nothing is pending or firing, by the alerts themselves and by a whole round of evaluation.
     async fn quiet(&mut self) {
-        let end = Instant::now() + PATIENCE;
         let mut silent_since = None;
-        loop {
+        let waited = within(PATIENCE, "no alert for three seconds", async || {
             let alerts = self.alerts().await;
-            if alerts.as_ref().is_some_and(BTreeSet::is_empty) {
-                if silent_since.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(3) {
-                    return;
-                }
-            } else {
+            if !alerts.as_ref().is_some_and(BTreeSet::is_empty) {
                 silent_since = None;
+            } else if silent_since.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(3) {
+                return Ok(());
             }
-            assert!(Instant::now() < end, "never quiet: {alerts:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            Err(format!("{alerts:?}"))
+        });
+        waited.await.unwrap_or_else(|late| panic!("{late}"));
     }
 
     /// Waits until an alert fires. One with a `for` must have been pending before.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::tools::{command, installed, output, read, root, said};
 use crate::loopback::process::{Holdline, command as holdline};
+use crate::support::binary;
 
 /// The unit with a program that is here, its drop-in applied, in a folder of its own.
 fn unit(folder: &std::path::Path, change: impl Fn(String) -> String) -> std::path::PathBuf {
@@ -63,8 +64,7 @@ fn the_shipped_configuration_is_accepted_and_drains_before_the_unit_is_killed() 
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("contact.key");
     std::fs::write(&key, "0123456789abcdef0123456789abcdef").unwrap();
-    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_holdline"));
-    check.args(["run", "--check"]).arg(format!("--config={}", config.display())).env_clear();
+    let mut check = binary::holdline(["run", "--check", &format!("--config={}", config.display())]);
     check.env("HOLDLINE_STATE_DIR", folder.path()).env("HOLDLINE_CONTACT_KEY", &key);
     let checked = output(&mut check);
     assert!(checked.status.success() && !said(&checked).contains("WARN"), "{}", said(&checked));

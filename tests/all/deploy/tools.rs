@@ -5,6 +5,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::support::installed::installed_by;
+
 /// The project's own folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -31,15 +33,7 @@ pub fn find(tool: &str) -> Option<PathBuf> {
 
 /// True where all of them are installed. Else says so in the form that `scripts/test.sh` collects, or fails if `CI` is set.
 pub fn installed(test: &str, tools: &[&str]) -> bool {
-    let missing: Vec<&str> = tools.iter().copied().filter(|tool| find(tool).is_none()).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    let line = format!("NOT RUN: {test} (needs {})", missing.join(", "));
-    assert!(std::env::var_os("CI").is_none(), "{line}: make test-deps installs it");
-    // Past the test framework, which keeps what a passing test prints.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
-    false
+    installed_by(test, tools, find)
 }
 
 /// A command of an installed tool, in the project's folder. No tool here may take longer than ten minutes.

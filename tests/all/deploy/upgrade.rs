@@ -6,10 +6,10 @@ use super::tools::installed;
 use crate::peers::baresip::Baresip;
 use crate::peers::holdline::Holdline;
 use crate::peers::kamailio::Kamailio;
-use crate::peers::process::Signal;
 use crate::peers::sipp::{Plan, Sipp};
 use crate::peers::tls::Authority;
-use crate::peers::until;
+use crate::support::process::Signal;
+use crate::support::wait::until;
 
 const PHONES: usize = 5;
 const REGISTERS: &str = "method=\"REGISTER\",side=\"phone\"";

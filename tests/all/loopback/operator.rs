@@ -13,10 +13,11 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::PATIENCE;
 use super::mocked::{Mocked, mocked};
 use super::process::{Holdline, command};
 use super::stage::{Setup, Stage, registered, trusting};
+use crate::support::binary;
+use crate::support::wait::PATIENCE;
 
 /// What a command said, and how it ended.
 #[derive(Debug)]
@@ -28,8 +29,8 @@ struct Said {
 
 /// Runs a subcommand of the binary to its end, without the caller's environment.
 async fn run(arguments: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
-    command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    let mut command = Command::from(binary::holdline(arguments));
+    command.kill_on_drop(true);
     let output = timeout(PATIENCE, command.output()).await.expect("it ends").unwrap();
     Said {
         code: output.status.code().unwrap_or(-1),
@@ -237,10 +238,9 @@ async fn operator_reads_the_status_over_either_way() {
 async fn operator_watches_the_status() {
     use tokio::io::{AsyncBufReadExt, BufReader};
     let operated = Operated::start(Setup::new()).await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
     let admin = operated.stage.holdline.admin().to_string();
-    command.args(["status", "--json", "--watch", "1", "--admin", &admin]).env_clear();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut command = Command::from(binary::holdline(["status", "--json", "--watch", "1", "--admin", &admin]));
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = async || {
         let line = timeout(PATIENCE, lines.next_line()).await.expect("it looks again").unwrap().unwrap();

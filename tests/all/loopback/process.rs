@@ -3,26 +3,16 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use holdline::agents::Watched;
 use holdline::flow::Transport;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
-use super::PATIENCE;
-
-/// Nothing but loopback, any port, and a log that can be read by a test.
-const QUIET: [&str; 5] = [
-    "run",
-    "--listen=udp:127.0.0.1:0,tcp:127.0.0.1:0",
-    "--upstream-bind=127.0.0.1:0",
-    "--admin=127.0.0.1:0",
-    "--log-format=json",
-];
+use crate::support::wait::{PATIENCE, within};
+use crate::support::{binary, http};
 
 /// A process that is killed when the test ends, whichever way that is.
 pub struct Holdline {
@@ -35,12 +25,10 @@ pub struct Holdline {
 #[derive(Clone)]
 struct Log(Watched<(String, Vec<Value>)>);
 
-/// A command that runs the binary with these arguments on top of the quiet ones, without the caller's environment.
+/// As [`binary::run`]; the process ends when it is dropped.
 pub fn command(arguments: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
-    let flag = |argument: &str| argument.split('=').next().map(str::to_owned);
-    command.args(QUIET.iter().filter(|quiet| !arguments.iter().any(|given| flag(given) == flag(quiet))));
-    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    let mut command = Command::from(binary::run(arguments));
+    command.kill_on_drop(true);
     command
 }
 
@@ -67,17 +55,13 @@ impl Holdline {
         });
         let holdline = Holdline { child, log, admin: ([127, 0, 0, 1], 0).into() };
         let admin = holdline.logged("admin: ").await;
-        Holdline { admin: admin["address"].as_str().unwrap().parse().unwrap(), ..holdline }
+        Holdline { admin: binary::address(&admin).unwrap(), ..holdline }
     }
 
     /// Where a socket was really bound.
     pub fn socket(&self, side: &str, transport: Transport) -> SocketAddr {
-        let bound = |line: &&Value| {
-            line["message"] == "listening" && line["side"] == side && line["transport"] == transport.as_str()
-        };
         let lines = self.lines();
-        let line = lines.iter().find(bound).unwrap_or_else(|| panic!("no {side} {transport} in {lines:#?}"));
-        line["address"].as_str().unwrap().parse().unwrap()
+        binary::bound(&lines, side, transport.as_str()).unwrap_or_else(|| panic!("no {side} {transport} in {lines:#?}"))
     }
 
     /// Where the admin listener was really bound.
@@ -97,7 +81,7 @@ impl Holdline {
 
     /// The lines so far whose message begins so.
     pub fn said(&self, message: &str) -> Vec<Value> {
-        self.lines().into_iter().filter(|line| begins(line, message)).collect()
+        self.lines().into_iter().filter(|line| binary::begins(line, message)).collect()
     }
 
     /// Waits for a line whose message begins so.
@@ -107,7 +91,7 @@ impl Holdline {
 
     /// Waits for the `times`-th line whose message begins so.
     pub async fn logged_times(&self, message: &str, times: usize) -> Value {
-        let count = |lines: &Vec<Value>| lines.iter().filter(|line| begins(line, message)).count();
+        let count = |lines: &Vec<Value>| lines.iter().filter(|line| binary::begins(line, message)).count();
         let waited = self.log.0.wait(message, PATIENCE, |(_, events)| count(events) >= times).await;
         if let Err(late) = waited {
             panic!("{late}; the log:\n{}", self.text());
@@ -125,20 +109,9 @@ impl Holdline {
         self.lines().into_iter().filter(|line| like(line)).collect()
     }
 
-    /// One page of the admin listener.
+    /// One page of the admin listener; status 0 where nobody listens.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let mut answer = String::new();
-        let ask = async {
-            let mut stream = TcpStream::connect(self.admin).await?;
-            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: holdline\r\n\r\n").as_bytes()).await?;
-            stream.read_to_string(&mut answer).await
-        };
-        let asked = timeout(PATIENCE, ask).await.unwrap_or_else(|_| panic!("{path} did not answer"));
-        if asked.is_err() {
-            return (0, String::new());
-        }
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+        http::get(self.admin, path).await.unwrap_or_default()
     }
 
     /// What `/status` says.
@@ -150,24 +123,20 @@ impl Holdline {
 
     /// Waits until a page has this status, looking often.
     pub async fn until_page(&self, path: &str, status: u16) {
-        let end = Instant::now() + PATIENCE;
-        while self.get(path).await.0 != status {
-            assert!(Instant::now() < end, "{path} never said {status}; the log:\n{}", self.text());
-            sleep(LOOK_AGAIN).await;
-        }
+        self.wait(&format!("{path} {status}"), async || {
+            let (is, _) = self.get(path).await;
+            if is == status { Ok(()) } else { Err(is.to_string()) }
+        })
+        .await;
     }
 
     /// Waits until `/status` fulfils a condition, looking often.
     pub async fn until_status(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + PATIENCE;
-        loop {
+        self.wait(what, async || {
             let status = self.status().await;
-            if condition(&status) {
-                return status;
-            }
-            assert!(Instant::now() < end, "never {what}: {status:#}; the log:\n{}", self.text());
-            sleep(LOOK_AGAIN).await;
-        }
+            if condition(&status) { Ok(status) } else { Err(format!("{status:#}")) }
+        })
+        .await
     }
 
     /// Every series and its value now.
@@ -183,16 +152,18 @@ impl Holdline {
 
     /// Waits until a series has this value, looking often.
     pub async fn until(&self, series: &str, value: u64) -> Metrics {
-        let end = Instant::now() + PATIENCE;
-        loop {
+        self.wait(&format!("{series} {value}"), async || {
             let metrics = self.metrics().await;
             let is = metrics.find(series).map(|is| is as u64);
-            if is == Some(value) {
-                return metrics;
-            }
-            assert!(Instant::now() < end, "{series} is {is:?}, never {value}; the log:\n{}", self.text());
-            sleep(LOOK_AGAIN).await;
-        }
+            if is == Some(value) { Ok(metrics) } else { Err(format!("{is:?}")) }
+        })
+        .await
+    }
+
+    /// Waits for a condition; where that is in vain, the log is shown.
+    async fn wait<T>(&self, what: &str, condition: impl AsyncFnMut() -> Result<T, String>) -> T {
+        let waited = within(PATIENCE, what, condition).await;
+        waited.unwrap_or_else(|late| panic!("{late}; the log:\n{}", self.text()))
     }
 
     /// Sends it a signal by its name.
@@ -212,13 +183,6 @@ impl Holdline {
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
-}
-
-/// Between two looks at something that cannot say by itself that it has changed.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-fn begins(line: &Value, message: &str) -> bool {
-    line["message"].as_str().is_some_and(|text| text.starts_with(message))
 }
 
 /// Sends a process of ours a signal.

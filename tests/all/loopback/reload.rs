@@ -9,8 +9,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::PATIENCE;
 use super::stage::{Setup, Stage, registered};
+use crate::support::sockets;
+use crate::support::wait::PATIENCE;
 use crate::transport::certificates::{Authority, Files};
 
 const SUCCESS: &str = "config_last_reload_successful";
@@ -221,16 +222,16 @@ async fn reload_the_log_level_changes_both_ways() {
     file.write("log_level = \"debug\"\n");
     stage.holdline.signal("HUP").await;
     stage.holdline.logged("configuration read again").await;
-    // Nothing listens there: a line at debug about each packet that came from a stranger.
-    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Nothing listens there: a line at debug about each packet that is not SIP.
+    let untrusted = sockets::udp();
     let listener = stage.holdline.socket("phone", holdline::flow::Transport::Udp);
-    stranger.send_to(b"nonsense\r\n\r\n", listener).unwrap();
+    untrusted.send_to(b"nonsense\r\n\r\n", listener).unwrap();
     stage.holdline.logged("dropped").await;
     file.write("log_level = \"info\"\n");
     stage.holdline.signal("HUP").await;
     stage.holdline.logged_times("configuration read again", 2).await;
     let before = debug(&stage);
-    stranger.send_to(b"nonsense\r\n\r\n", listener).unwrap();
+    untrusted.send_to(b"nonsense\r\n\r\n", listener).unwrap();
     stage.holdline.until("messages_dropped_total{reason=\"not_sip\",side=\"phone\"}", 2).await;
     assert_eq!(debug(&stage), before);
 }
@@ -249,8 +250,8 @@ async fn reload_allow_shuts_out_whom_it_no_longer_names() {
     let end = timeout(PATIENCE, connection.read(&mut [0; 1])).await.expect("the connection is closed");
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     let before = stage.holdline.metrics().await.get("messages_dropped_total{reason=\"not_allowed\",side=\"phone\"}");
-    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    stranger
+    let untrusted = sockets::udp();
+    untrusted
         .send_to(b"OPTIONS sip:x SIP/2.0\r\n\r\n", stage.holdline.socket("phone", holdline::flow::Transport::Udp))
         .unwrap();
     let dropped = "messages_dropped_total{reason=\"not_allowed\",side=\"phone\"}";

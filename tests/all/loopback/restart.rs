@@ -1,17 +1,15 @@
 //! Restart: killed, and started again on the same state directory and ports.
 
 use std::path::Path;
-use std::time::Duration;
 
 use holdline::agents::phone;
 use holdline::flow::Transport;
 use holdline::store::{FILE_NAME, RestoredState, Store};
 use tokio::process::Command;
-use tokio::time::{Instant, sleep};
 
-use super::PATIENCE;
 use super::process::{Holdline, command};
 use super::stage::{Setup, Stage, cast, registered};
+use crate::support::wait::until;
 
 const ONE_BY_ONE: [&str; 3] = ["--retry=false", "--exhausted=503", "--register-interval=0"];
 
@@ -28,11 +26,7 @@ fn stored(folder: &Path) -> Option<RestoredState> {
 
 /// Waits until the state on disk fulfils a condition, looking often: only the file itself can tell.
 async fn until_stored(folder: &Path, what: &str, condition: impl Fn(&RestoredState) -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !stored(folder).is_some_and(|restored| condition(&restored)) {
-        assert!(Instant::now() < end, "never stored: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
+    until(what, async || stored(folder).filter(&condition).map(drop)).await;
 }
 
 /// The same ports as before, so that the phones and the PBX find it again.

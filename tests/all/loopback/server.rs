@@ -21,8 +21,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::PATIENCE;
 use super::process::signal;
+use crate::support::wait::PATIENCE;
 
 /// Tells the test binary that it shall play, and what.
 const ROLE: &str = "HOLDLINE_TEST_REGISTRAR";

@@ -1,9 +1,8 @@
 //! baresip as a real handset, without a sound card: it plays a file into its calls.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use holdline::flow::Transport;
 use serde_json::{Value, json};
@@ -12,9 +11,11 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::JoinSet;
 
-use super::process::Process;
 use super::tls::Authority;
-use super::{DOMAIN, file, free_port, until};
+use super::{DOMAIN, file};
+use crate::support::ports::{free_address, free_port};
+use crate::support::process::Process;
+use crate::support::wait::{PATIENCE, until, within};
 
 /// A running handset.
 pub struct Baresip {
@@ -70,7 +71,7 @@ impl Baresip {
         authority: Option<&Authority>,
     ) -> Baresip {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let control = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let control = free_address();
         let common = fs::read_to_string(file("baresip.conf")).expect("baresip.conf");
         let music = folder.path().join("music.wav");
         fs::write(&music, sound()).expect("a sound file");
@@ -137,15 +138,12 @@ impl Baresip {
 
     /// Waits until it says that it is registered, whether or not that was before its control port was connected to.
     pub async fn is_registered(&mut self) {
-        let deadline = Instant::now() + super::BOUND;
-        loop {
+        let own = format!("sip:{}@{DOMAIN} ", self.user);
+        let waited = within(PATIENCE, &own, async || {
             let report = self.command("reginfo", "").await;
-            if report.contains(&format!("sip:{}@{DOMAIN} ", self.user)) && report.contains("OK") {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{} is not registered: {report}", self.user);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            if report.contains(&own) && report.contains("OK") { Ok(()) } else { Err(report) }
+        });
+        waited.await.unwrap_or_else(|late| panic!("{late}"));
     }
 
     /// Calls a user of the domain.
@@ -184,15 +182,13 @@ impl Baresip {
 
     /// Waits until the current call's media satisfy `condition`.
     pub async fn media_until(&mut self, what: &str, condition: impl Fn(&Media) -> bool) -> Media {
-        let deadline = Instant::now() + super::BOUND;
-        loop {
+        let what = format!("{}: {what}", self.user);
+        let waited = within(PATIENCE, &what, async || {
             let media = self.media().await;
-            if condition(&media) {
-                return media;
-            }
-            assert!(Instant::now() < deadline, "{}: {what}; at last {media:?}", self.user);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            if condition(&media) { Ok(media) } else { Err(format!("{media:?}")) }
+        });
+        let media = waited.await;
+        media.unwrap_or_else(|late| panic!("{late}"))
     }
 }
 

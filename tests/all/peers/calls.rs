@@ -4,10 +4,10 @@ use holdline::flow::Transport;
 
 use super::baresip::Baresip;
 use super::holdline::Holdline;
-use super::installed;
 use super::kamailio::Kamailio;
-use super::process::Signal;
 use super::tls::Authority;
+use crate::support::installed::installed;
+use crate::support::process::Signal;
 
 /// Half a second of talk.
 const TALK: u64 = 25;

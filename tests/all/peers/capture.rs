@@ -10,9 +10,11 @@ use holdline::flow::Transport;
 use super::calls::{Ends, Nth, call, handset};
 use super::holdline::Holdline;
 use super::kamailio::Kamailio;
-use super::process::{Process, Signal};
 use super::tls::Authority;
-use super::{installed, not_run, until};
+use crate::support::installed::installed;
+use crate::support::installed::not_run;
+use crate::support::process::{Process, Signal};
+use crate::support::wait::until;
 
 /// A running capture of some ports of the loopback interface.
 struct Capture {

@@ -3,11 +3,11 @@
 use holdline::flow::Transport;
 
 use super::baresip::Baresip;
-use super::installed;
 use super::kamailio::Kamailio;
-use super::process::Signal;
 use super::sipp::{Plan, Sipp};
 use super::tls::{Authority, Tunnel};
+use crate::support::installed::installed;
+use crate::support::process::Signal;
 
 async fn phones_register_directly(transport: Transport) {
     let authority = Authority::new();

@@ -1,16 +1,17 @@
 //! Holdline itself, as its operator starts it, with its SRV record in a DNS server of the test's own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use holdline::agents::dns::{Server, Srv};
 use holdline::flow::Transport;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
+use super::DOMAIN;
 use super::kamailio::Kamailio;
-use super::process::{Process, Signal};
 use super::tls::Authority;
-use super::{DOMAIN, free_port, until};
+use crate::support::http;
+use crate::support::ports::free_address;
+use crate::support::process::{Process, Signal};
+use crate::support::wait::until;
 
 /// A running Holdline.
 pub struct Holdline {
@@ -46,7 +47,7 @@ impl Holdline {
         }
         dns.set_srv(&name, 300, &records);
 
-        let local = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let local = free_address;
         let (sip, sips, upstream, admin) = (local(), local(), local(), local());
         let (certificate, key) = authority.issue_files(&["localhost", "127.0.0.1"]);
         let mut arguments = vec!["run".to_owned()];
@@ -75,7 +76,7 @@ impl Holdline {
     async fn is_ready(&mut self) {
         until("Holdline is ready", async || {
             self.assert_alive();
-            self.get("/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"))
+            http::get(self.admin, "/readyz").await.ok().filter(|(status, _)| *status == 200)
         })
         .await;
     }
@@ -109,7 +110,7 @@ impl Holdline {
 
     /// The sum of a metric over all its labels that contain `labels`.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
-        let text = self.get("/metrics").await.expect("metrics");
+        let (_, text) = http::get(self.admin, "/metrics").await.expect("metrics");
         let lines = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
         });
@@ -135,14 +136,5 @@ impl Holdline {
     fn assert_alive(&mut self) {
         let ended = self.process.ended();
         assert!(ended.is_none(), "Holdline ended with {ended:?}: {}", self.process.output());
-    }
-
-    async fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(self.admin).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
     }
 }

@@ -1,15 +1,17 @@
 //! Kamailio as the hosted PBX: `tests/peers/registrar.cfg`, over UDP, TCP and TLS.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::UnixDatagram;
 
-use super::process::{Process, Signal};
 use super::tls::Authority;
-use super::{DOMAIN, file, free_port, until};
+use super::{DOMAIN, file};
+use crate::support::ports::free_address;
+use crate::support::process::{Process, Signal};
+use crate::support::wait::until;
 
 /// A running registrar.
 pub struct Kamailio {
@@ -54,8 +56,8 @@ impl Kamailio {
         });
         fs::write(at("tls.cfg"), tls.concat()).expect("a TLS configuration");
 
-        let sip = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let sips = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let sip = free_address();
+        let sips = free_address();
         let arguments = [
             "-f".to_owned(),
             file("registrar.cfg"),

@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 
 use holdline::flow::Transport;
 
+use super::DOMAIN;
 use super::baresip::Baresip;
 use super::calls::{check_quiet, handset};
 use super::holdline::Holdline;
 use super::kamailio::Kamailio;
-use super::process::Process;
 use super::tls::Authority;
-use super::{DOMAIN, free_port, installed, until};
+use crate::support::installed::installed;
+use crate::support::ports::free_port;
+use crate::support::process::Process;
+use crate::support::wait::until;
 
 /// A running linphonec.
 struct Linphone {

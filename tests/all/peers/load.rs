@@ -2,7 +2,7 @@
 //! twice. Then Holdline's tables and its memory are as before.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use holdline::flow::Transport;
 
 use super::holdline::Holdline;
-use super::process::Process;
 use super::sipp::{Plan, Sipp, statistic};
 use super::tls::Authority;
-use super::{DOMAIN, file, free_port, installed};
+use super::{DOMAIN, file};
+use crate::support::installed::installed;
+use crate::support::ports::free_address;
+use crate::support::process::Process;
+use crate::support::wait::within;
 
 /// A second's calls of a whole test.
 const RATE: usize = 50;
@@ -57,24 +60,25 @@ impl Agent {
 
     /// Waits until so many of its calls have succeeded and none is open.
     async fn succeeded(&self, calls: usize) {
-        let deadline = Instant::now() + LOAD_BOUND;
-        while self.count("SuccessfulCall(C)") < calls || self.count("CurrentCall") > 0 {
-            self.check();
-            let done = self.count("SuccessfulCall(C)");
-            assert!(Instant::now() < deadline, "{}: {done} of {calls} calls\n{}", self.name, self.process.output());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        self.until(&format!("{calls} calls, and none open"), || {
+            self.count("SuccessfulCall(C)") >= calls && self.count("CurrentCall") == 0
+        })
+        .await;
         self.check();
     }
 
     /// Waits until two thirds of its calls have succeeded.
     async fn two_thirds(&self, calls: usize) {
-        let deadline = Instant::now() + LOAD_BOUND;
-        while self.count("SuccessfulCall(C)") < calls * 2 / 3 {
+        self.until("two thirds of the calls", || self.count("SuccessfulCall(C)") >= calls * 2 / 3).await;
+    }
+
+    async fn until(&self, what: &str, done: impl Fn() -> bool) {
+        let waited = within(LOAD_BOUND, what, async || {
             self.check();
-            assert!(Instant::now() < deadline, "{}: no calls\n{}", self.name, self.process.output());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            let calls = self.count("SuccessfulCall(C)");
+            if done() { Ok(()) } else { Err(format!("{calls} calls")) }
+        });
+        waited.await.unwrap_or_else(|late| panic!("{}: {late}\n{}", self.name, self.process.output()));
     }
 
     /// No failed call, and no message that its scenario does not expect.
@@ -86,10 +90,6 @@ impl Agent {
             assert_eq!(count, 0, "{}: {counter}; its errors:\n{}", self.name, self.process.read("errors"));
         }
     }
-}
-
-fn local() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 /// The longest time for which a thread that wanted to run every few milliseconds could not.
@@ -171,11 +171,11 @@ async fn resident(holdline: &Holdline) -> f64 {
 /// Nothing is left of the calls: no transaction, and no memory. The last third of the calls fits where the first ones were,
 /// and an allocator keeps some of that for the next ones; one kilobyte lost with every call would be seen in the former.
 async fn check_nothing_left(holdline: &Holdline, Memory { before, full }: Memory) {
-    let deadline = Instant::now() + QUIET_BOUND;
-    while holdline.metric("holdline_transactions", "").await > 0.5 {
-        assert!(Instant::now() < deadline, "{} transactions left", holdline.metric("holdline_transactions", "").await);
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    let waited = within(QUIET_BOUND, "the last transaction's end", async || {
+        let left = holdline.metric("holdline_transactions", "").await;
+        if left < 0.5 { Ok(()) } else { Err(format!("{left} transactions are left")) }
+    });
+    waited.await.unwrap_or_else(|late| panic!("{late}"));
     let after = resident(holdline).await;
     let seen = format!(
         "resident memory: {:.1} MB before the calls, {:.1} MB during them, {:.1} MB after them",
@@ -205,12 +205,12 @@ async fn sipps_own_pair_makes_fifty_calls_a_second_and_leaves_nothing() {
         return;
     }
     without_retransmissions(test, async || {
-        let uas = Agent::start("uas", local(), &["-sn", "uas"], &[]);
+        let uas = Agent::start("uas", free_address(), &["-sn", "uas"], &[]);
         let authority = Authority::new();
         let holdline = Holdline::before(&[uas.local.port()], Transport::Udp, &authority, &[]).await;
         let before = resident(&holdline).await;
         let (proxy, rate, calls) = (holdline.sip.to_string(), RATE.to_string(), CALLS.to_string());
-        let uac = Agent::start("uac", local(), &[&proxy, "-sn", "uac", "-r", &rate, "-m", &calls], &[]);
+        let uac = Agent::start("uac", free_address(), &[&proxy, "-sn", "uac", "-r", &rate, "-m", &calls], &[]);
         uac.two_thirds(CALLS).await;
         let memory = Memory { before, full: resident(&holdline).await };
         uac.succeeded(CALLS).await;
@@ -237,7 +237,7 @@ async fn our_own_scenarios_make_fifty_calls_a_second_in_both_directions_and_leav
 async fn both_directions() -> usize {
     const PHONES: usize = 20;
     let callee = file("callee.xml");
-    let pbx = Agent::start("callee at the PBX", local(), &["-sf", &callee], &[]);
+    let pbx = Agent::start("callee at the PBX", free_address(), &["-sf", &callee], &[]);
     let authority = Authority::new();
     let holdline = Holdline::before(&[pbx.local.port()], Transport::Udp, &authority, &[]).await;
     let plan = Plan { phones: PHONES, transport: Transport::Udp, expires: 3600, refreshes: 0, pause: 0 };
@@ -267,7 +267,7 @@ async fn both_directions() -> usize {
     let start = |name, proxy: SocketAddr, rows: &str| {
         let proxy = proxy.to_string();
         let arguments = [&[proxy.as_str()], common.as_slice()].concat();
-        Agent::start(name, local(), &arguments, &[("calls.csv", &format!("SEQUENTIAL\n{rows}"))])
+        Agent::start(name, free_address(), &arguments, &[("calls.csv", &format!("SEQUENTIAL\n{rows}"))])
     };
     let calls_up = start("caller at the phones", holdline.sip, &up);
     let calls_down = start("caller at the PBX", holdline.upstream, &down);

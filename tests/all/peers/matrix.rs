@@ -4,10 +4,10 @@
 use holdline::flow::Transport;
 
 use super::holdline::Holdline;
-use super::installed;
 use super::kamailio::{Kamailio, Location};
 use super::sipp::{Plan, Sipp};
 use super::tls::{Authority, Tunnel};
+use crate::support::installed::installed;
 
 const PHONES: usize = 4;
 

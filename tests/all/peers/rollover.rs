@@ -4,11 +4,11 @@ use holdline::flow::Transport;
 
 use super::baresip::Baresip;
 use super::holdline::Holdline;
-use super::installed;
 use super::kamailio::Kamailio;
-use super::process::Signal;
 use super::sipp::{Plan, Sipp};
 use super::tls::Authority;
+use crate::support::installed::installed;
+use crate::support::process::Signal;
 
 const PHONES: usize = 10;
 

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 
 use holdline::flow::Transport;
 
-use super::process::Process;
 use super::tls::Tunnel;
-use super::{DOMAIN, file, free_port, until};
+use super::{DOMAIN, file};
+use crate::support::ports::free_port;
+use crate::support::process::Process;
+use crate::support::wait::until;
 
 /// What the phones do.
 pub struct Plan {

@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use holdline::flow::{ConnId, Flow, SocketId, Transport};
+use holdline::flow::{ConnId, Flow, Transport};
 
 use super::world::{LISTEN, header, headers, what};
+use crate::support::simulated::PHONE_UDP;
 
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
@@ -103,7 +104,7 @@ impl Phone {
     pub fn flow(&self) -> Flow {
         match self.conn {
             Some(conn) => Flow::Conn(conn),
-            None => Flow::Udp { socket: SocketId(0), local: LISTEN.parse().expect("literal"), remote: self.addr },
+            None => Flow::Udp { socket: PHONE_UDP, local: LISTEN.parse().expect("literal"), remote: self.addr },
         }
     }
 

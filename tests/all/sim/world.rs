@@ -10,19 +10,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use holdline::flow::{Cause, ConnId, Flow, NetCommand, NetEvent, Side, SocketId, Transport};
+use holdline::flow::{Cause, ConnId, Flow, NetCommand, NetEvent, Side, Transport};
 use holdline::metrics::Metrics;
-use holdline::proxy::{Action, Core, Event, Reload, Settings, Socket, Start};
-use holdline::upstream::{self, LookupFailure, Persisted, Record, RecordSet, Rollover, Source, Upstream};
+use holdline::proxy::{Action, Core, Event, Reload, Settings};
+use holdline::upstream::{LookupFailure, Persisted, RecordSet, Rollover};
 
 use super::phone::Phone;
 use super::server::{Manner, Server, Turn};
 use super::ua::{Place, Ua, cseq};
+use crate::support::simulated::{self, Beginning, PHONE_TCP, UPSTREAM};
 
 /// Where the phones' listener is.
 pub const LISTEN: &str = "10.0.0.1:5060";
 /// Where the upstream side is bound.
 pub const BOUND: &str = "192.0.2.1:5080";
+
+/// The domain of the phones and of the targets.
+const DOMAIN: &str = "pbx.example.com";
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -112,19 +116,12 @@ pub fn address(name: &str) -> SocketAddr {
 
 /// The SRV label of a target.
 pub fn label(name: &str) -> String {
-    format!("{name}.pbx.example.com:5060")
+    format!("{name}.{DOMAIN}:5060")
 }
 
 /// A record set with these targets in order of priority.
 pub fn records(names: &[&str]) -> RecordSet {
-    let records = names.iter().enumerate().map(|(index, name)| Record {
-        priority: 10 * (index as u16 + 1),
-        weight: 100,
-        port: 5060,
-        host: format!("{name}.pbx.example.com"),
-        addresses: vec![address(name).ip()],
-    });
-    RecordSet::new(records.collect(), Duration::from_secs(300))
+    simulated::records(DOMAIN, names.iter().map(|name| (*name, address(name).ip())), Duration::from_secs(300))
 }
 
 impl World {
@@ -145,32 +142,19 @@ impl World {
     fn begin(setup: Setup, dns: Vec<Result<RecordSet, LookupFailure>>) -> World {
         let now = Instant::now();
         let metrics = Metrics::new();
-        let source = Source::Srv { name: "_sip._udp.pbx.example.com".into() };
-        let mut settings = upstream::Settings::new(source, setup.transport);
-        settings.failures = setup.failures;
-        settings.min_handsets = setup.min_handsets;
-        let upstream = Upstream::new(settings, setup.restored, setup.seed, now);
-        let socket = |id, side, transport, local: &str| Socket {
-            id: SocketId(id),
-            side,
-            transport,
-            local: local.parse().expect("literal"),
-            advertise: None,
-        };
-        let sockets = vec![
-            socket(0, Side::Phone, Transport::Udp, LISTEN),
-            socket(1, Side::Phone, Transport::Tcp, LISTEN),
-            socket(2, Side::Upstream, setup.transport, BOUND),
-        ];
-        let start = Start {
-            settings: setup.proxy,
+        let mut upstream = simulated::srv(DOMAIN, setup.transport);
+        upstream.failures = setup.failures;
+        upstream.min_handsets = setup.min_handsets;
+        let beginning = Beginning {
+            proxy: setup.proxy,
             upstream,
+            restored: setup.restored,
             transport: setup.transport,
-            sockets,
-            key: [7; 32],
-            first_branch: setup.seed,
+            listen: LISTEN.parse().expect("literal"),
+            bound: BOUND.parse().expect("literal"),
+            seed: setup.seed,
         };
-        let core = Core::new(start, now);
+        let core = beginning.core(now);
         let servers = setup.targets.iter().map(|name| (address(name), Server::new(name))).collect();
         let mut world = World {
             core,
@@ -239,7 +223,7 @@ impl World {
                 conn,
                 side: Side::Phone,
                 transport,
-                socket: SocketId(1),
+                socket: PHONE_TCP,
                 local: LISTEN.parse().expect("literal"),
                 remote: phone.addr,
             };
@@ -305,13 +289,13 @@ impl World {
         let local: SocketAddr = BOUND.parse().expect("literal");
         let flow = match conn {
             Some(conn) => Flow::Conn(conn),
-            None if !reliable => Flow::Udp { socket: SocketId(2), local, remote: addr },
+            None if !reliable => Flow::Udp { socket: UPSTREAM, local, remote: addr },
             None => {
                 self.serial += 1;
                 let conn = ConnId(1_000_001 + 2 * self.serial);
                 self.conns.insert(conn, addr);
                 let remote = SocketAddr::new(addr.ip(), 40_000);
-                let (side, transport, socket) = (Side::Upstream, self.transport, SocketId(2));
+                let (side, transport, socket) = (Side::Upstream, self.transport, UPSTREAM);
                 let accepted = NetEvent::Accepted { conn, side, transport, socket, local, remote };
                 self.cross(true, Happening::Core(accepted));
                 Flow::Conn(conn)
@@ -336,7 +320,7 @@ impl World {
             conn,
             side: Side::Phone,
             transport: self.phones[phone].transport,
-            socket: SocketId(1),
+            socket: PHONE_TCP,
             local: LISTEN.parse().expect("literal"),
             remote: self.phones[phone].addr,
         };
@@ -594,7 +578,7 @@ impl World {
             self.cross(reliable, Happening::Server(addr, conn, bytes));
             return;
         }
-        if let Flow::Udp { socket: SocketId(2), remote, .. } = flow
+        if let Flow::Udp { socket: UPSTREAM, remote, .. } = flow
             && let Some(server) = self.servers.get(&remote)
         {
             self.rung(&format!("holdline→{} {}", server.name.clone(), what(&bytes)));

@@ -86,7 +86,7 @@ async fn nothing_a_stranger_says_reaches_the_output_raw() {
 /// On a terminal Holdline's own colours and its progress line are there, and nothing else.
 #[tokio::test]
 async fn on_a_terminal_only_our_own_escapes_are_seen() {
-    if !crate::peers::installed("srv::hostile::on_a_terminal_only_our_own_escapes_are_seen", &["script"]) {
+    if !crate::support::installed::installed("srv::hostile::on_a_terminal_only_our_own_escapes_are_seen", &["script"]) {
         return;
     }
     let Evil { stage, _server, _authority, ca, names } = evil().await;

@@ -9,6 +9,7 @@ use holdline::agents::registrar::Behaviour;
 use holdline::flow::Transport::{Tls, Udp};
 
 use super::stage::{Stage, port, registrar, run};
+use crate::support::binary;
 use crate::transport::certificates::Authority;
 
 fn files(folder: &Path) -> Vec<String> {
@@ -145,9 +146,9 @@ async fn checked(config: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("holdline.toml");
     fs::write(&file, config).unwrap();
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdline"));
-    command.args(["run", "--check", "--config"]).arg(&file).env_clear();
-    let seen = run(command).await;
+    let mut command = binary::holdline(["run", "--check", "--config"]);
+    command.arg(&file);
+    let seen = run(command.into()).await;
     assert_eq!(seen.status, 0, "{}\n{config}", seen.stderr);
     seen.stdout
 }

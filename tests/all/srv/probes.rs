@@ -186,7 +186,7 @@ async fn probes_do_not_reach_a_running_holdlines_failover() {
 
 #[tokio::test]
 async fn kamailio_answers_over_udp_tcp_and_tls() {
-    if !crate::peers::installed("srv::probes::kamailio_answers_over_udp_tcp_and_tls", &["kamailio"]) {
+    if !crate::support::installed::installed("srv::probes::kamailio_answers_over_udp_tcp_and_tls", &["kamailio"]) {
         return;
     }
     let authority = crate::peers::tls::Authority::new();

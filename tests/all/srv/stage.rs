@@ -14,10 +14,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::PATIENCE;
+use crate::support::binary;
+use crate::support::wait::in_time;
 use crate::transport::certificates::Files;
 
 /// The domain of every name here.
@@ -63,12 +64,12 @@ impl Stage {
 
     /// A command that asks this stage's DNS server and keeps its looks here, without the caller's environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
-        command.arg("srv").args(arguments).env_clear().env("XDG_STATE_HOME", self.state.path());
+        let mut command = Command::from(binary::holdline([&["srv"], arguments].concat()));
+        command.env("XDG_STATE_HOME", self.state.path());
         if !arguments.iter().any(|argument| argument.starts_with("--nameserver") || *argument == "--recent") {
             command.arg(format!("--nameserver={}", self.dns.addr()));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 
@@ -87,8 +88,7 @@ impl Stage {
 
 pub async fn run(mut command: Command) -> Seen {
     let started = Instant::now();
-    let Output { status, stdout, stderr } =
-        timeout(PATIENCE, command.output()).await.expect("it ends by itself").unwrap();
+    let Output { status, stdout, stderr } = in_time("its end by itself", command.output()).await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Seen {
         status: status.code().expect("an exit status"),

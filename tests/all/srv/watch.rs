@@ -7,9 +7,9 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 use tokio::time::timeout;
 
-use super::PATIENCE;
 use super::stage::{Stage, port, registrar};
 use crate::loopback::process::signal;
+use crate::support::wait::PATIENCE;
 
 /// Lines up to the first with this part.
 async fn until(lines: &mut Lines<BufReader<ChildStdout>>, part: &str) -> Vec<String> {

@@ -5,9 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use holdline::flow::{Cause, ConnId, Flow, Hop, NetCommand, NetEvent, Side, SocketId, Transport};
-use holdline::proxy::{Action, Core, Event, Settings, Socket, Start};
-use holdline::upstream::{self, LookupFailure, Record, RecordSet, Source, Upstream};
+use holdline::flow::{Cause, ConnId, Flow, Hop, NetCommand, NetEvent, Side, Transport};
+use holdline::proxy::{Action, Core, Event, Settings};
+use holdline::upstream::{LookupFailure, RecordSet};
+
+use crate::support::simulated::{self, Beginning, PHONE_TCP, PHONE_UDP, UPSTREAM};
+
+/// The domain of the targets.
+const DOMAIN: &str = "example.com";
 
 /// What comes of an attempt to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +41,7 @@ pub struct Bench {
 
 /// A target called `a`, `b` …, at a documentation address.
 pub fn records(names: &[&str], six: bool) -> RecordSet {
-    let records = names.iter().enumerate().map(|(index, name)| Record {
-        priority: index as u16,
-        weight: 0,
-        port: 5060,
-        host: format!("{name}.example.com"),
-        addresses: vec![ip(name, six)],
-    });
-    RecordSet::new(records.collect(), Duration::from_secs(3600))
+    simulated::records(DOMAIN, names.iter().map(|name| (*name, ip(name, six))), Duration::from_secs(3600))
 }
 
 fn ip(name: &str, six: bool) -> IpAddr {
@@ -66,16 +64,9 @@ impl Bench {
             if six { ("[fd00::1]:5060", "[2001:db8::1]:5080") } else { ("10.0.0.1:5060", "192.0.2.1:5080") };
         let (listen, bound): (SocketAddr, SocketAddr) =
             (listen.parse().expect("literal"), bound.parse().expect("literal"));
-        let source = Source::Srv { name: "_sip._udp.example.com".into() };
-        let upstream = Upstream::new(upstream::Settings::new(source, transport), None, 1, now);
-        let socket = |id, side, transport, local| Socket { id: SocketId(id), side, transport, local, advertise: None };
-        let sockets = vec![
-            socket(0, Side::Phone, Transport::Udp, listen),
-            socket(1, Side::Phone, Transport::Tcp, listen),
-            socket(2, Side::Upstream, transport, bound),
-        ];
-        let start = Start { settings: proxy, upstream, transport, sockets, key: [9; 32], first_branch: 1 };
-        let core = Core::new(start, now);
+        let upstream = simulated::srv(DOMAIN, transport);
+        let beginning = Beginning { proxy, upstream, restored: None, transport, listen, bound, seed: 1 };
+        let core = beginning.core(now);
         let mut bench = Bench {
             core,
             now,
@@ -93,7 +84,7 @@ impl Bench {
 
     /// The flow of a UDP phone.
     pub fn phone(&self, remote: SocketAddr) -> Flow {
-        Flow::Udp { socket: SocketId(0), local: self.listen, remote }
+        Flow::Udp { socket: PHONE_UDP, local: self.listen, remote }
     }
 
     /// A datagram, or a framed message.
@@ -116,7 +107,7 @@ impl Bench {
 
     /// A TCP phone connects.
     pub fn accept(&mut self, conn: u64, remote: SocketAddr) {
-        let (side, socket, local) = (Side::Phone, SocketId(1), self.listen);
+        let (side, socket, local) = (Side::Phone, PHONE_TCP, self.listen);
         let conn = ConnId(conn);
         self.net(NetEvent::Accepted { conn, side, transport: Transport::Tcp, socket, local, remote });
     }
@@ -190,7 +181,7 @@ impl Bench {
 /// True for a flow to a phone.
 pub fn is_to_phone(flow: Flow) -> bool {
     match flow {
-        Flow::Udp { socket, .. } => socket != SocketId(2),
+        Flow::Udp { socket, .. } => socket != UPSTREAM,
         Flow::Conn(conn) => conn.0 % 2 == 1,
     }
 }

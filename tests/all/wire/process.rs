@@ -1,18 +1,16 @@
 //! The real process between a phone's socket and an upstream's, both in the test.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-/// Longer than anything takes; a test that fails waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::binary::{self, Running, bound};
+use crate::support::http::get_blocking;
+use crate::support::sockets;
+use crate::support::wait::until_blocking;
 
 /// A Holdline of its own, killed when the test ends.
 pub struct Holdline {
-    child: Child,
+    running: Running,
     /// Where phones send to.
     pub udp: SocketAddr,
     pub tcp: SocketAddr,
@@ -24,47 +22,22 @@ pub struct Holdline {
 impl Holdline {
     /// Starts it before an outbound proxy.
     pub fn start(proxy: SocketAddr, transport: &str) -> Holdline {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_holdline"))
-            .args(["run", &format!("--outbound-proxy={proxy}"), &format!("--transport={transport}")])
-            .args(["--listen=udp:127.0.0.1:0,tcp:127.0.0.1:0", "--upstream-bind=127.0.0.1:0"])
-            .args(["--admin=127.0.0.1:0", "--log-format=json"])
-            .env_clear()
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let mut bound = Vec::new();
-        let admin = loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).expect("its log") > 0, "ended at once: {bound:?}");
-            let line: Value = serde_json::from_str(&line).expect("JSON");
-            let address = || line["address"].as_str().expect("an address").parse().expect("an address");
-            match line["message"].as_str() {
-                Some("listening") => bound.push((line["side"].clone(), line["transport"].clone(), address())),
-                Some(text) if text.starts_with("admin: ") => break address(),
-                _ => {}
-            }
-        };
-        // Nobody reads the log any more; a full pipe would stop the process.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let find = |side: &str, transport: &str| bound.iter().find(|b| b.0 == side && b.1 == transport).map(|b| b.2);
+        let upstream = [format!("--outbound-proxy={proxy}"), format!("--transport={transport}")];
+        let mut running = Running::start(binary::run(&upstream));
+        let (lines, admin) = running.until_bound();
+        running.ignore_log();
         Holdline {
-            udp: find("phone", "udp").expect("a UDP listener"),
-            tcp: find("phone", "tcp").expect("a TCP listener"),
-            upstream: find("upstream", transport).expect("an upstream socket"),
+            udp: bound(&lines, "phone", "udp").expect("a UDP listener"),
+            tcp: bound(&lines, "phone", "tcp").expect("a TCP listener"),
+            upstream: bound(&lines, "upstream", transport).expect("an upstream socket"),
             admin,
-            child,
+            running,
         }
     }
 
     /// The value of a metric, by its whole name with labels.
     pub fn metric(&self, series: &str) -> u64 {
-        let mut stream = TcpStream::connect(self.admin).expect("the admin listener");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("asked");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("metrics");
+        let (_, answer) = get_blocking(self.admin, "/metrics").expect("metrics");
         let value = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {series}")).trim().parse().expect("a number")
     }
@@ -76,31 +49,18 @@ impl Holdline {
 
     /// Waits until a counter is there.
     #[track_caller]
-    #[allow(clippy::disallowed_methods)]
     pub fn until(&self, what: &str, done: impl Fn(&Holdline) -> bool) {
-        let begun = Instant::now();
-        while !done(self) {
-            assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        }
+        until_blocking(what, || done(self));
     }
 
     /// SIGTERM.
     pub fn terminate(&self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().expect("kill").success());
+        self.running.signal("TERM");
     }
 
     /// True while the process runs.
     pub fn lives(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-}
-
-impl Drop for Holdline {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        matches!(self.running.child.try_wait(), Ok(None))
     }
 }
 
@@ -115,13 +75,9 @@ impl Line {
     /// A phone's end.
     pub fn to(address: SocketAddr, transport: &str) -> Line {
         if transport == "udp" {
-            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-            socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-            return Line::Udp(socket, address);
+            return Line::Udp(sockets::udp(), address);
         }
-        let stream = TcpStream::connect(address).expect("the listener");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Line::Tcp(stream, Vec::new())
+        Line::Tcp(sockets::connected(address), Vec::new())
     }
 
     /// Our own address, which the other side sees.
@@ -199,11 +155,11 @@ pub enum Sink {
 impl Sink {
     pub fn bind(transport: &str) -> (Sink, SocketAddr) {
         if transport == "udp" {
-            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            let socket = sockets::udp();
             let address = socket.local_addr().expect("bound");
             return (Sink::Udp(socket), address);
         }
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listener = sockets::listener();
         let address = listener.local_addr().expect("bound");
         (Sink::Tcp(listener), address)
     }
@@ -211,15 +167,8 @@ impl Sink {
     /// The line to Holdline, once it has connected.
     pub fn line(self, holdline: SocketAddr) -> Line {
         match self {
-            Sink::Udp(socket) => {
-                socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-                Line::Udp(socket, holdline)
-            }
-            Sink::Tcp(listener) => {
-                let (stream, _) = listener.accept().expect("Holdline connects");
-                stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-                Line::Tcp(stream, Vec::new())
-            }
+            Sink::Udp(socket) => Line::Udp(socket, holdline),
+            Sink::Tcp(listener) => Line::Tcp(sockets::accepted(&listener), Vec::new()),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::peers::{found, installed, not_run};
+use crate::support::installed::{found, installed, not_run};
 
 /// Longer than the browser's own patience.
 const PATIENCE: Duration = Duration::from_secs(90);
