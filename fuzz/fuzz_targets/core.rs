@@ -1,4 +1,4 @@
-//! Strangers on both sides of the core, in virtual time: the script of the flood test, from bytes.
+//! Untrusted peers on both sides of the core, in virtual time: the script of the flood test, from bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -38,7 +38,7 @@ fn next(rest: &mut &[u8]) -> Option<Step> {
     Some(match kind % 18 {
         0 | 1 => Step::Phone(one, message(rest, two)),
         2 => Step::Upstream(one, message(rest, two)),
-        3 => Step::Stranger(message(rest, two)),
+        3 => Step::Untrusted(message(rest, two)),
         4 | 5 => Step::Answer(one, status(two)),
         6 => Step::PhoneAnswers(one, status(two)),
         7 => Step::Call(one, two),

@@ -79,9 +79,8 @@ fn a_second_holdline_on_the_same_directory_is_refused_and_told_why() {
     open(dir.path());
 }
 
-/// TRAP 9.
 #[test]
-fn trap_09_garbage_is_moved_aside_and_a_new_file_begun() {
+fn garbage_is_moved_aside_and_a_new_file_begun() {
     let mut scrambled = vec![0u8; 64 * 1024];
     for (place, byte) in scrambled.iter_mut().enumerate() {
         *byte = (place * 131 % 251) as u8;
@@ -150,9 +149,8 @@ fn a_layout_of_another_version_is_moved_aside() {
     assert!(dir.path().join(format!("{FILE_NAME}.damaged")).exists());
 }
 
-/// TRAP 9.
 #[test]
-fn trap_09_state_of_another_srv_name_is_not_used() {
+fn state_of_another_srv_name_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     store.put_upstream(state("b"));
@@ -166,9 +164,9 @@ fn trap_09_state_of_another_srv_name_is_not_used() {
     assert!(!upstream.ready());
 }
 
-/// TRAP 9. A path below a file can never be made; so it is for root, too, whom permissions do not stop.
+/// A path below a file can never be made; so it is for root, too, whom permissions do not stop.
 #[test]
-fn trap_09_where_nothing_can_be_written_holdline_starts_all_the_same() {
+fn where_nothing_can_be_written_holdline_starts_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -234,9 +232,9 @@ fn child_puts_and_waits_to_be_killed() {
     }
 }
 
-/// TRAP 9: kill -9 after a rollover. Nobody flushes; the thread has but to get its turn.
+/// Kill -9 after a rollover. Nobody flushes; the thread has but to get its turn.
 #[test]
-fn trap_09_the_active_target_survives_kill_9() {
+fn the_active_target_survives_kill_9() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = child("child_puts_and_waits_to_be_killed", dir.path(), "");
     wait_for_line(&mut child, "put");
@@ -282,10 +280,10 @@ fn child_meets_a_full_disk() {
     println!("alive");
 }
 
-/// TRAP 9: a full disk, made with a limit on the size of files: writes beyond it fail as on a full disk, but with EFBIG for
+/// A full disk, made with a limit on the size of files: writes beyond it fail as on a full disk, but with EFBIG for
 /// ENOSPC (and without the signal, which the shell has switched off).
 #[test]
-fn trap_09_a_full_disk_stops_nothing_and_costs_only_what_it_could_not_take() {
+fn a_full_disk_stops_nothing_and_costs_only_what_it_could_not_take() {
     for (blocks, known) in [(0, false), (40, false), (4000, true)] {
         let dir = tempfile::tempdir().unwrap();
         if known {

@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3 with rustls and `ring`: listeners, upstream connections, and which certificates are believed.
 //!
 //! Sessions of upstream connections are never resumed: a resumed session would skip the check of the name, and targets share
-//! an SNI (DESIGN §4, `domain`). Connections live long; the full handshakes are few.
+//! an SNI (setting `domain`). Connections live long; the full handshakes are few.
 
 mod explain;
 mod files;

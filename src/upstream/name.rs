@@ -196,7 +196,7 @@ impl<'n> Labels<'n> {
         }
     }
 
-    /// The transport the labels say, and the service label if it is an unusual one. The table of DESIGN's first section.
+    /// The transport the labels say, and the service label if it is an unusual one.
     fn transport(&self) -> Result<(Transport, Option<String>), NameError> {
         let Some((service, protocol)) = self.service else {
             return Err(NameError::NoLabels { name: self.name.to_owned() });

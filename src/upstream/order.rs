@@ -155,9 +155,8 @@ mod tests {
         }
     }
 
-    /// TRAP 6.
     #[test]
-    fn trap_06_ties_are_broken_by_name_then_port_whatever_order_dns_answers_in() {
+    fn ties_are_broken_by_name_then_port_whatever_order_dns_answers_in() {
         let set = vec![target(0, 0, "b", 2), target(0, 0, "a", 9), target(0, 0, "b", 1)];
         let expected = ["a:9", "b:1", "b:2"];
         let mut reversed = set.clone();
@@ -166,9 +165,8 @@ mod tests {
         assert_eq!(labels(reversed, Selection::HighestWeight, 0), expected);
     }
 
-    /// TRAP 5.
     #[test]
-    fn trap_05_the_weighted_draw_is_stable_for_one_set_and_seed() {
+    fn the_weighted_draw_is_stable_for_one_set_and_seed() {
         let set = vec![target(0, 1, "a", 1), target(0, 2, "b", 1), target(0, 3, "c", 1), target(0, 0, "d", 1)];
         for seed in 0..100 {
             let mut shuffled = set.clone();

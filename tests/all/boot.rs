@@ -99,7 +99,7 @@ fn value(admin: SocketAddr, series: &str) -> Option<f64> {
 }
 
 #[test]
-fn trap_40_a_new_certificate_is_taken_and_a_mismatched_pair_keeps_the_old_one() {
+fn a_new_certificate_is_taken_and_a_mismatched_pair_keeps_the_old_one() {
     const END: &str = r#"holdline_tls_certificate_not_after_timestamp_seconds{role="listener"}"#;
     const SUCCESS: &str = "holdline_config_last_reload_successful";
     let folder = tempfile::tempdir().unwrap();

@@ -2,18 +2,18 @@
 //!
 //! `manifests` asks the schemas and the linters, `semantics` what those miss, `rules` Prometheus's own tool, `image` builds and
 //! runs the image, `systemd` the unit, `certs` the script; `rotation`, `upgrade` and `story` are whole stories with real
-//! processes; `traps` is what has bitten others in Kubernetes. There is no cluster here: what that leaves open is said in
+//! processes; `pitfalls` is what has bitten others in Kubernetes. There is no cluster here: what that leaves open is said in
 //! `docs/scaling.md`.
 #![allow(clippy::disallowed_methods, reason = "real tools live in real time")]
 
 mod certs;
 mod image;
 mod manifests;
+mod pitfalls;
 mod rotation;
 mod rules;
 mod semantics;
 mod story;
 mod systemd;
 mod tools;
-mod traps;
 mod upgrade;

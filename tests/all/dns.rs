@@ -81,9 +81,8 @@ async fn the_question_is_the_configured_name_verbatim_and_absolute_and_nothing_e
     assert_eq!(asked(&server), expected);
 }
 
-/// TRAP 32.
 #[tokio::test]
-async fn trap_32_no_search_domain_question_leaves_the_machine_even_with_ndots_5() {
+async fn no_search_domain_question_leaves_the_machine_even_with_ndots_5() {
     let server = pbx().await;
     let dir = tempfile::tempdir().unwrap();
     let conf = dir.path().join("resolv.conf");
@@ -144,9 +143,8 @@ async fn a_name_server_that_is_not_there_is_a_failure_and_no_more() {
     assert!(missing.to_string().contains("--nameserver"), "{missing}");
 }
 
-/// TRAP 35.
 #[tokio::test]
-async fn trap_35_the_second_name_server_answers_where_the_first_fails_or_is_silent() {
+async fn the_second_name_server_answers_where_the_first_fails_or_is_silent() {
     for mode in [Mode::ServFail, Mode::Silent] {
         let (broken, good) = (pbx().await, pbx().await);
         broken.set_mode(mode);
@@ -181,9 +179,8 @@ async fn silence_of_all_servers_ends_in_time() {
     assert!(servers[0].asked() > 1, "and more than once");
 }
 
-/// TRAP 35.
 #[tokio::test]
-async fn trap_35_aliases_are_followed_at_the_owner_and_at_the_target() {
+async fn aliases_are_followed_at_the_owner_and_at_the_target() {
     let server = Server::start().await.unwrap();
     server.set_cname("_sip._tls.customer.example", 50, "_sip._tls.pbx.example.com");
     server.set_srv("_sip._tls.pbx.example.com", 60, &[Srv::new(0, 0, 5061, "edge.example.com")]);
@@ -333,9 +330,9 @@ async fn every_question_is_reported_with_its_outcome() {
     assert_eq!(told, expected);
 }
 
-/// TRAP 33: the machine and the resolver together, in real time.
+/// The machine and the resolver together, in real time.
 #[tokio::test]
-async fn trap_33_dns_down_at_boot_ready_within_five_seconds_of_its_return() {
+async fn dns_down_at_boot_ready_within_five_seconds_of_its_return() {
     let server = pbx().await;
     server.set_mode(Mode::Silent);
     let resolver = asking(&server);

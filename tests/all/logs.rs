@@ -221,7 +221,7 @@ fn log_follows_a_message_by_its_call_id() {
 }
 
 #[test]
-fn log_lines_cannot_be_forged_by_a_stranger() {
+fn log_lines_cannot_be_forged_by_an_untrusted_peer() {
     let hostile: &[u8] = b"OPTIONS sip:a\x1b[2J\xe2\x80\xaeb@pbx.example.com SIP/2.0\r\n\
         Via: SIP/2.0/UDP 10.1.0.1:5060;branch=z9hG4bKx\x07;rport\r\nMax-Forwards: 70\r\n\
         From: <sip:200@pbx.example.com>;tag=1\x1b]0;x\x07\r\nTo: <sip:a@pbx.example.com>\r\n\

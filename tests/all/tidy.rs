@@ -200,6 +200,77 @@ fn every_link_and_every_path_in_the_pages_leads_somewhere() {
     assert!(found.is_empty(), "\n{found}");
 }
 
+/// Words that lead a reader outside of the project to nothing.
+#[test]
+fn nothing_refers_to_what_nobody_can_follow() {
+    // Written so that this file does not find itself.
+    let words = [concat!("TR", "AP "), concat!("TR", "APS"), concat!("DES", "IGN §"), concat!("DES", "IGN.md")];
+    let mut found = String::new();
+    for path in ["src", "tests", "docs"].into_iter().flat_map(|folder| files(folder, "")) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for (n, line) in text.lines().enumerate().filter(|(_, line)| words.iter().any(|word| line.contains(word))) {
+            writeln!(found, "{}:{}: {}", name(&path), n + 1, line.trim()).unwrap();
+        }
+    }
+    assert!(found.is_empty(), "\n{found}");
+}
+
+/// Module and name of every test of the project, from its sources.
+fn tests() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for folder in ["src", "tests/all"] {
+        for path in files(folder, ".rs") {
+            let inside = path.strip_prefix(root().join(folder)).unwrap().with_extension("");
+            let module = inside.to_string_lossy().replace('/', "::");
+            let module = module.strip_suffix("::mod").unwrap_or(&module).to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let mut marked = false;
+            for line in text.lines().map(str::trim) {
+                marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+                if let Some((before, after)) = line.split_once("fn ")
+                    && matches!(before, "" | "async ")
+                    && std::mem::take(&mut marked)
+                {
+                    found.push((module.clone(), after.split('(').next().unwrap_or_default().to_owned()));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_pitfall_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/pitfalls.md")).unwrap();
+    let tests = tests();
+    let rows = page.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+        Some((cells[0].parse::<usize>().ok()?, cells))
+    });
+    let (mut numbers, mut found) = (Vec::new(), String::new());
+    for (number, cells) in rows {
+        numbers.push(number);
+        let named: Vec<&str> = cells[cells.len() - 1].split('`').skip(1).step_by(2).collect();
+        if cells.len() != 4 || named.is_empty() {
+            writeln!(found, "{number}: four cells, and a test in the last one").unwrap();
+        }
+        for test in named {
+            let (module, function) = test.rsplit_once("::").unwrap_or(("", test));
+            let is = |(place, name): &&(String, String)| {
+                name == function
+                    && place.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            };
+            match tests.iter().filter(is).count() {
+                1 => {}
+                0 => writeln!(found, "{number}: {test} does not exist").unwrap(),
+                many => writeln!(found, "{number}: {test} is {many} tests").unwrap(),
+            }
+        }
+    }
+    assert_eq!(numbers, (1..=50).collect::<Vec<_>>(), "every row, in order");
+    assert!(found.is_empty(), "docs/pitfalls.md:\n{found}");
+}
+
 /// Targets of `[text](target)`.
 fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()

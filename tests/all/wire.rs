@@ -1,4 +1,4 @@
-//! Holdline at the wire: what a stranger may send, and exactly which bytes come out of it.
+//! Holdline at the wire: what an untrusted peer may send, and exactly which bytes come out of it.
 //!
 //! `torture` sends RFC 4475 over real sockets to the real process. `bytes` and `flood` run the core in virtual time, on
 //! the `bench`. `differ` says what a hop may change, without any of the proxy's own code.

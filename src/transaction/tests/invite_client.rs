@@ -323,7 +323,7 @@ fn unanswered_it_sends_seven_times_in_32_s() {
 }
 
 #[test]
-fn trap_18_timer_c_is_longer_than_three_minutes_and_each_101_to_199_restarts_it() {
+fn timer_c_is_longer_than_three_minutes_and_each_101_to_199_restarts_it() {
     assert!(Timers::default().timer_c > std::time::Duration::from_secs(180));
     let (_, machine) = play(true, &[(0, Some(Provisional)), (150_000, Some(Provisional)), (300_000, Some(Trying))]);
     assert_eq!(machine.poll_timeout(), Some(ms(150_000 + 181_000)));

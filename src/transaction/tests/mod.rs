@@ -3,8 +3,8 @@
 pub mod clock;
 mod limits;
 mod matching;
+mod pitfalls;
 mod properties;
-mod traps;
 
 use std::net::SocketAddr;
 

@@ -157,7 +157,7 @@ fn every_row() {
 }
 
 #[test]
-fn trap_17_statuses_a_non_invite_is_never_answered() {
+fn statuses_that_a_non_invite_is_never_answered_with() {
     assert_eq!(Event::of_status(100), Hundred);
     assert_eq!([101, 180, 183, 199].map(Event::of_status), [Provisional; 4]);
     assert_eq!(Event::of_status(408), Timeout);

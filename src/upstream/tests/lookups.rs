@@ -40,9 +40,8 @@ fn a_refresh_that_says_the_same_does_nothing() {
     assert_eq!(bench.actions, []);
 }
 
-/// TRAP 33.
 #[test]
-fn trap_33_dns_down_at_boot_is_asked_again_often_enough_to_be_ready_soon() {
+fn dns_down_at_boot_is_asked_again_often_enough_to_be_ready_soon() {
     let mut bench = Bench::new(settings(), None);
     bench.actions.clear();
     bench.answer(Err(LookupFailure::Timeout));
@@ -107,9 +106,8 @@ fn a_failed_lookup_with_a_short_ttl_is_not_repeated_faster_than_the_ttl_bound() 
     assert_eq!(bench.refresh(Err(LookupFailure::Timeout)), MIN_TTL);
 }
 
-/// TRAP 6.
 #[test]
-fn trap_06_a_refresh_in_another_order_moves_nobody() {
+fn a_refresh_in_another_order_moves_nobody() {
     let mut bench = Bench::new(settings(), None);
     let mut records: Vec<Record> = "abcde".chars().map(|l| record(l, 10, 10)).collect();
     bench.answer(Ok(RecordSet::new(records.clone(), Duration::from_secs(60))));
@@ -122,9 +120,8 @@ fn trap_06_a_refresh_in_another_order_moves_nobody() {
     assert_eq!(bench.actions, []);
 }
 
-/// TRAP 6.
 #[test]
-fn trap_06_a_resolver_that_returns_alternating_subsets_moves_nobody() {
+fn a_resolver_that_returns_alternating_subsets_moves_nobody() {
     let mut bench = Bench::with("a");
     for round in 0..100 {
         bench.refresh(Ok(subset(if round % 2 == 0 { "bc" } else { "ab" })));
@@ -133,9 +130,9 @@ fn trap_06_a_resolver_that_returns_alternating_subsets_moves_nobody() {
     assert!(bench.rollovers().is_empty());
 }
 
-/// TRAP 6: the same with the addresses of a target, which resolvers like to rotate.
+/// The same with the addresses of a target, which resolvers like to rotate.
 #[test]
-fn trap_06_rotating_addresses_keep_their_places() {
+fn rotating_addresses_keep_their_places() {
     let with = |addresses: &[u8]| {
         let addresses = addresses.iter().map(|n| [192, 0, 2, *n].into()).collect();
         RecordSet::new(vec![Record { addresses, ..record('a', 1, 1) }], Duration::from_secs(60))
@@ -286,9 +283,8 @@ fn a_static_name_gets_its_port_from_the_configuration_or_the_transport() {
     }
 }
 
-/// TRAP 5.
 #[test]
-fn trap_05_the_weighted_order_is_drawn_once_and_stays_over_refreshes() {
+fn the_weighted_order_is_drawn_once_and_stays_over_refreshes() {
     let weighted = Settings { selection: Selection::Weighted, ..settings() };
     let answer = |rotate: usize| {
         let mut records: Vec<Record> = "abcdefgh".chars().map(|l| record(l, 1, 10)).collect();

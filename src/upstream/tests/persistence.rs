@@ -10,9 +10,8 @@ fn state_on_b() -> Persisted {
     serde_json::from_slice(&written).unwrap()
 }
 
-/// TRAP 9.
 #[test]
-fn trap_09_a_restart_is_no_failback() {
+fn a_restart_is_no_failback() {
     let mut bench = Bench::new(settings(), Some(state_on_b()));
     assert!(bench.upstream.ready(), "ready without DNS");
     assert!(bench.upstream.stale());
@@ -48,9 +47,8 @@ fn a_stored_active_target_that_dns_no_longer_knows_is_left_after_two_answers() {
     assert_eq!(bench.rollovers()[0].reason, Reason::TargetRemoved);
 }
 
-/// TRAP 9.
 #[test]
-fn trap_09_state_of_another_upstream_is_not_used() {
+fn state_of_another_upstream_is_not_used() {
     for source in [
         Source::Srv { name: "_sip._udp.example.net".to_owned() },
         Source::Static { host: "a.example.com".to_owned(), port: None },
@@ -62,9 +60,8 @@ fn trap_09_state_of_another_upstream_is_not_used() {
     assert!(Bench::new(Settings::new(same, Transport::Tls), Some(state_on_b())).upstream.ready(), "names have no case");
 }
 
-/// TRAP 9.
 #[test]
-fn trap_09_nonsense_in_the_state_does_no_harm() {
+fn nonsense_in_the_state_does_no_harm() {
     let good = state_on_b();
     let no_records = Persisted { records: Vec::new(), ..good.clone() };
     assert!(!Bench::new(settings(), Some(no_records)).upstream.ready());

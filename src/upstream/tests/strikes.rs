@@ -56,9 +56,8 @@ fn neutral_answers_in_between_change_nothing() {
     }
 }
 
-/// TRAP 1.
 #[test]
-fn trap_01_a_registrar_that_challenges_and_then_answers_503_is_left_after_three() {
+fn a_registrar_that_challenges_and_then_answers_503_is_left_after_three() {
     let mut bench = Bench::with("ab");
     bench.attempts(&[CHALLENGE, code(503), CHALLENGE, code(503), CHALLENGE]);
     assert_eq!(bench.active(), 'a');
@@ -103,9 +102,8 @@ fn the_same_rule_holds_on_every_target() {
     assert_eq!(bench.active(), 'a');
 }
 
-/// TRAP 4 and 8.
 #[test]
-fn trap_08_a_single_target_wraps_to_itself_without_spinning() {
+fn a_single_target_wraps_to_itself_without_spinning() {
     let mut bench = Bench::with("a");
     let (_, epoch) = bench.upstream.active().unwrap();
     bench.attempts(&[TIMEOUT; 3]);
@@ -121,9 +119,8 @@ fn trap_08_a_single_target_wraps_to_itself_without_spinning() {
     assert_eq!(bench.count(), 0, "and it is never given up");
 }
 
-/// TRAP 7.
 #[test]
-fn trap_07_two_hundred_registers_on_one_connection_that_resets_are_one_strike() {
+fn two_hundred_registers_on_one_connection_that_resets_are_one_strike() {
     let mut bench = Bench::with("ab");
     for strike in 1..=3u32 {
         let in_flight: Vec<Attempt> = (0..200).map(|_| bench.begin()).collect();
@@ -138,7 +135,7 @@ fn trap_07_two_hundred_registers_on_one_connection_that_resets_are_one_strike() 
     assert_eq!(bench.count(), 0, "the rest of the third burst does not count against the new target");
 }
 
-/// TRAP 7: the strikes of one phone in a row are serial by nature.
+/// The strikes of one phone in a row are serial by nature.
 #[test]
 fn attempts_that_overlap_count_once_and_attempts_in_a_row_each() {
     let mut bench = Bench::with("ab");
@@ -151,9 +148,8 @@ fn attempts_that_overlap_count_once_and_attempts_in_a_row_each() {
     assert_eq!(bench.count(), 2);
 }
 
-/// TRAP 2.
 #[test]
-fn trap_02_late_failures_of_the_old_target_do_not_count_against_the_new_one() {
+fn late_failures_of_the_old_target_do_not_count_against_the_new_one() {
     let mut bench = Bench::with("abc");
     let in_flight: Vec<Attempt> = (0..200).map(|_| bench.begin()).collect();
     bench.attempts(&[TIMEOUT; 3]);
@@ -165,9 +161,8 @@ fn trap_02_late_failures_of_the_old_target_do_not_count_against_the_new_one() {
     assert_eq!((bench.active(), bench.count()), ('b', 0));
 }
 
-/// TRAP 2.
 #[test]
-fn trap_02_a_late_200_of_the_old_target_does_not_clear_the_new_ones_count() {
+fn a_late_200_of_the_old_target_does_not_clear_the_new_ones_count() {
     let mut bench = Bench::with("ab");
     let old = bench.begin();
     bench.attempts(&[TIMEOUT; 3]);
@@ -188,9 +183,9 @@ fn epochs_tell_two_activations_of_the_same_target_apart() {
     assert_eq!(bench.count(), 1, "that 200 is from before");
 }
 
-/// TRAP 11: as far as it lives here.
+/// Of the late answer only what this layer sees.
 #[test]
-fn trap_11_a_primary_that_answers_after_nine_seconds_is_never_left() {
+fn a_primary_that_answers_after_nine_seconds_is_never_left() {
     let mut bench = Bench::with("ab");
     for _ in 0..100 {
         let slow = bench.begin();
@@ -220,9 +215,8 @@ fn nobody_goes_back_to_a_primary_that_has_recovered() {
     assert_eq!(bench.rollovers().len(), 1);
 }
 
-/// TRAP 7.
 #[test]
-fn trap_07_min_handsets_keeps_one_poison_phone_from_moving_a_fleet() {
+fn min_handsets_keeps_one_poison_phone_from_moving_a_fleet() {
     let mut bench = Bench::with_settings("ab", Settings { min_handsets: 2, ..settings() });
     for _ in 0..50 {
         let poison = bench.begin();

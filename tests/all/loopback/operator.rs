@@ -331,7 +331,7 @@ async fn operator_socket_that_cannot_be_made() {
 
 /// C1 controls in UTF-8 and a turned direction of writing pass as SIP; what a terminal makes of them is another matter.
 #[tokio::test]
-async fn operator_gets_nothing_raw_that_a_stranger_wrote() {
+async fn operator_gets_nothing_raw_that_an_untrusted_peer_wrote() {
     let hostile = "\u{9b}31mred\u{202e}der";
     let Mocked { holdline, folder, .. } = &mocked(&[], 403, "No\u{9b}2J\u{202e}way", &[]).await;
     let proxy = holdline.socket("phone", Transport::Udp);

@@ -242,10 +242,10 @@ async fn secrets_do_not_show(level: &str) {
 
 /// A phone in a network that `allow` does not name is met with silence; the operator is not.
 #[tokio::test]
-async fn seen_a_stranger_is_told_of_once() {
+async fn seen_an_untrusted_peer_is_reported_once() {
     let stage = Setup::new().with(&["--allow=192.0.2.0/24"]).start().await;
-    let stranger = stage.impatient("100", Duration::from_secs(1));
-    assert_eq!(stranger.register().await, RegisterOutcome::TimedOut);
+    let untrusted = stage.impatient("100", Duration::from_secs(1));
+    assert_eq!(untrusted.register().await, RegisterOutcome::TimedOut);
     let line = stage.holdline.logged("not answered, it is not in `allow`").await;
     assert_eq!((&line["level"], &line["source"]), (&"WARN".into(), &"127.0.0.1".into()), "{line}");
     // The REGISTER and its repetitions.

@@ -75,7 +75,7 @@ async fn tls_a_certificate_of_another_name_is_refused_and_the_log_says_what_woul
     let tls = format!("register_failures_total{{reason=\"tls\",target=\"{}\"}}", stage.labels[0]);
     assert_eq!(metrics.get(&tls), 1);
     assert_eq!(metrics.get("tls_handshakes_total{outcome=\"certificate\",side=\"upstream\"}"), 1);
-    assert_eq!(stage.servers[0].report().await.registers(), 0, "not a byte of SIP to a stranger");
+    assert_eq!(stage.servers[0].report().await.registers(), 0, "not a byte of SIP to an untrusted peer");
     drop(stage);
 
     // The remedy works, as it says.

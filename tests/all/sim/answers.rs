@@ -25,7 +25,7 @@ fn answer_to(world: &mut World, name: &str, position: usize, code: u16) -> Bytes
 }
 
 #[test]
-fn trap_11_a_late_answer_ends_a_try_that_waits_for_its_turn() {
+fn a_late_answer_ends_a_try_that_waits_for_its_turn() {
     let mut world = World::new(Setup::default());
     world.server("a").manner = Manner::Silent;
     let phone = world.phone(Transport::Udp);

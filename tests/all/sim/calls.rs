@@ -301,7 +301,7 @@ fn whatever_the_method_it_passes_inside_and_outside_of_dialogs() {
 
 /// A PBX that forks: provisionals with several To tags, and two phones that pick up at once. All of it is the caller's.
 #[test]
-fn trap_18_several_early_dialogs_and_several_2xx_pass() {
+fn several_early_dialogs_and_several_2xx_pass() {
     for way in Way::all().filter(|way| way.outward) {
         let mut pair = Pair::new(way, 1);
         pair.callee_mut().manner = super::ua::Manner::default();
@@ -327,7 +327,7 @@ fn trap_18_several_early_dialogs_and_several_2xx_pass() {
 
 /// Timer C: over three minutes after the last sign of life it is cancelled. Each 101–199 begins it anew.
 #[test]
-fn trap_18_what_rings_for_three_minutes_without_a_word_is_cancelled() {
+fn what_rings_for_three_minutes_without_a_word_is_cancelled() {
     for way in Way::all() {
         let mut pair = Pair::new(way, 1);
         pair.callee_mut().manner = super::ua::Manner::default();

@@ -81,7 +81,7 @@ fn what_is_added_to_an_invite_is_at_most_250_bytes() {
 }
 
 #[test]
-fn trap_24_bye_after_a_rollover_goes_to_the_dialogs_target_from_either_side() {
+fn bye_after_a_rollover_goes_to_the_dialogs_target_from_either_side() {
     let (mut world, phone) = registered(Setup::default());
     let routes = call(&mut world, phone, "a");
     let invite = world.server("a").received.iter().map(|(_, bytes)| bytes).find(|b| what(b) == "INVITE").cloned();
@@ -202,7 +202,7 @@ fn a_forged_route_is_refused_and_a_preloaded_one_is_not() {
 }
 
 #[test]
-fn trap_31_a_dialogs_dead_target_ends_a_subscription_with_481_and_a_re_invite_with_408() {
+fn a_dialogs_dead_target_ends_a_subscription_with_481_and_a_re_invite_with_408() {
     for (method, code) in [("SUBSCRIBE", "481"), ("INVITE", "408"), ("INFO", "504"), ("UPDATE", "504")] {
         let (mut world, phone) = registered(Setup::default());
         let routes = call(&mut world, phone, "a");
@@ -229,7 +229,7 @@ fn an_invite_without_any_answer_is_tried_once_on_the_next_target_and_moves_nobod
 }
 
 #[test]
-fn trap_15_a_cancel_gets_its_own_200_and_follows_the_invite_after_a_provisional() {
+fn a_cancel_gets_its_own_200_and_follows_the_invite_after_a_provisional() {
     let (mut world, phone) = registered(Setup::default());
     let begun = world.ladder.len();
     world.server("a").manner = Manner::Silent;
@@ -283,7 +283,7 @@ fn nothing_is_left_after_calls() {
 }
 
 #[test]
-fn trap_30_a_call_from_a_target_that_dns_no_longer_names_is_ended_there() {
+fn a_call_from_a_target_that_dns_no_longer_names_is_ended_there() {
     let (mut world, phone) = registered(Setup::default());
     let contact = header(world.server("a").last(), "Contact").expect("a Contact");
     let uri = contact.split(['<', '>']).nth(1).expect("in brackets").to_owned();

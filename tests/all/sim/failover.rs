@@ -70,7 +70,7 @@ fn three_strikes_roll_over_and_two_do_not_for_every_cause() {
 }
 
 #[test]
-fn trap_01_a_challenge_is_neutral_so_challenge_then_503_is_left_after_three() {
+fn a_challenge_is_neutral_so_challenge_then_503_is_left_after_three() {
     let mut world = one_attempt(Transport::Udp, &["a", "b"]);
     world.server("a").manner = Manner::ChallengeThen(503);
     attempt(&mut world);
@@ -204,7 +204,7 @@ fn the_same_rule_holds_on_every_target_and_after_the_last_comes_the_first() {
 }
 
 #[test]
-fn trap_08_a_single_target_wraps_to_itself_without_spinning() {
+fn a_single_target_wraps_to_itself_without_spinning() {
     let mut world = World::new(Setup { targets: vec!["a"], ..Setup::default() });
     world.server("a").manner = Manner::Status(503);
     let phone = world.phone(Transport::Udp);
@@ -220,7 +220,7 @@ fn trap_08_a_single_target_wraps_to_itself_without_spinning() {
 }
 
 #[test]
-fn trap_07_a_reset_of_the_shared_connection_under_200_registers_is_one_strike() {
+fn a_reset_of_the_shared_connection_under_200_registers_is_one_strike() {
     let mut world = World::new(Setup { transport: Transport::Tcp, ..Setup::default() });
     let phones: Vec<usize> = (0..200).map(|_| world.phone(Transport::Udp)).collect();
     world.server("a").manner = Manner::Silent;
@@ -243,7 +243,7 @@ fn trap_07_a_reset_of_the_shared_connection_under_200_registers_is_one_strike() 
 }
 
 #[test]
-fn trap_02_outcomes_of_an_older_epoch_never_count() {
+fn outcomes_of_an_older_epoch_never_count() {
     let mut world = one_attempt(Transport::Udp, &["a", "b", "c"]);
     world.server("a").manner = Manner::Silent;
     for _ in 0..200 {
@@ -258,7 +258,7 @@ fn trap_02_outcomes_of_an_older_epoch_never_count() {
 }
 
 #[test]
-fn trap_02_a_late_success_of_the_old_target_does_not_clear_the_new_ones_count() {
+fn a_late_success_of_the_old_target_does_not_clear_the_new_ones_count() {
     let mut world = one_attempt(Transport::Udp, &["a", "b"]);
     let slow = world.phone(Transport::Udp);
     world.register(slow);
@@ -294,7 +294,7 @@ fn sticky_no_failback_after_the_primary_returns() {
 }
 
 #[test]
-fn trap_11_a_primary_that_answers_after_nine_seconds_is_never_left() {
+fn a_primary_that_answers_after_nine_seconds_is_never_left() {
     let mut world = World::new(Setup::default());
     let phone = world.phone(Transport::Udp);
     world.register(phone);
@@ -314,7 +314,7 @@ fn trap_11_a_primary_that_answers_after_nine_seconds_is_never_left() {
 }
 
 #[test]
-fn trap_11_a_digest_registrar_that_takes_nine_seconds_for_everything_is_never_left() {
+fn a_digest_registrar_that_takes_nine_seconds_for_everything_is_never_left() {
     for fleet in [1, 12] {
         let mut world = World::new(Setup::default());
         let phones: Vec<usize> = (0..fleet).map(|_| world.phone(Transport::Udp)).collect();
@@ -356,7 +356,7 @@ fn a_late_challenge_takes_back_its_own_silence_and_nothing_else() {
 }
 
 #[test]
-fn trap_11_the_same_request_on_a_second_branch_met_with_482_400_or_500_is_no_outcome() {
+fn the_same_request_on_a_second_branch_met_with_482_400_or_500_is_no_outcome() {
     for code in [482, 400, 500] {
         let mut world = World::new(Setup::default());
         let phone = world.phone(Transport::Udp);
@@ -373,7 +373,7 @@ fn trap_11_the_same_request_on_a_second_branch_met_with_482_400_or_500_is_no_out
 }
 
 #[test]
-fn trap_11_a_provisional_answer_extends_the_attempt_to_the_deadline_and_it_fails_there() {
+fn a_provisional_answer_extends_the_attempt_to_the_deadline_and_it_fails_there() {
     let mut world = World::new(Setup::default());
     world.server("a").manner = Manner::ProvisionalOnly;
     let phone = world.phone(Transport::Udp);
@@ -386,7 +386,7 @@ fn trap_11_a_provisional_answer_extends_the_attempt_to_the_deadline_and_it_fails
 }
 
 #[test]
-fn trap_07_min_handsets_keeps_one_poison_phone_from_moving_a_fleet() {
+fn min_handsets_keeps_one_poison_phone_from_moving_a_fleet() {
     let mut world = World::new(Setup {
         proxy: Settings { retry: false, ..Settings::default() },
         min_handsets: 2,
@@ -425,7 +425,7 @@ fn nothing_but_register_counts() {
 }
 
 #[test]
-fn trap_09_the_active_target_survives_a_restart() {
+fn the_active_target_survives_a_restart() {
     let mut world = one_attempt(Transport::Udp, &["a", "b"]);
     world.server("a").manner = Manner::Refuse;
     for _ in 0..3 {

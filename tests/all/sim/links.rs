@@ -157,7 +157,7 @@ fn nobody_registered_nobody_waited_for() {
 
 /// A call that was set up over it keeps the old target's connection, however quiet it is.
 #[test]
-fn trap_39_the_old_connection_stays_for_the_calls_it_may_carry() {
+fn the_old_connection_stays_for_the_calls_it_may_carry() {
     let (mut world, phone) = registered(Setup { transport: Transport::Tcp, ..Setup::default() });
     let (caller, callee) = (world.ua_of_phone(phone), world.ua_of_target("a"));
     world.act(caller, |ua, now| ua.outside("INVITE", "sip:201@pbx.example.com", "", "v=0", now));
@@ -177,7 +177,7 @@ fn trap_39_the_old_connection_stays_for_the_calls_it_may_carry() {
 }
 
 #[test]
-fn trap_42_stun_on_the_sip_port_is_answered_with_the_phones_address() {
+fn stun_on_the_sip_port_is_answered_with_the_phones_address() {
     let (mut world, phone) = registered(Setup::default());
     let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
     let flow = world.phones[phone].flow();
@@ -210,7 +210,7 @@ fn keep_alives_of_phones_are_taken_without_a_word() {
 }
 
 #[test]
-fn trap_42_datagrams_beyond_1300_bytes_pass_and_are_counted() {
+fn datagrams_beyond_1300_bytes_pass_and_are_counted() {
     let count = |world: &World, side, direction| world.core.facts().large_datagrams(side, direction);
     for (upstream, out) in [(Transport::Udp, 1), (Transport::Tcp, 0)] {
         let (mut world, phone) = registered(Setup { transport: upstream, ..Setup::default() });
@@ -227,7 +227,7 @@ fn trap_42_datagrams_beyond_1300_bytes_pass_and_are_counted() {
 
 /// A restart forgets connections, not bindings: the way is opened before the first call.
 #[test]
-fn trap_30_every_target_past_or_present_may_call_and_its_dialogs_stay_with_it() {
+fn every_target_past_or_present_may_call_and_its_dialogs_stay_with_it() {
     for transport in Transport::ALL {
         let (mut world, phone) = registered(Setup { transport, ..Setup::default() });
         let (old, callee) = (world.ua_of_target("a"), world.ua_of_phone(phone));

@@ -28,7 +28,7 @@ fn old(method: &str, cseq: u32, branch: &str, to_tag: &str) -> Bytes {
 }
 
 #[test]
-fn trap_19_a_phone_of_rfc_2543_calls_retransmits_cancels_and_hangs_up() {
+fn a_phone_of_rfc_2543_calls_retransmits_cancels_and_hangs_up() {
     for branch in ["", ";branch=1", ";branch=z9hG4bK"] {
         let (mut world, phone) = registered(Setup::default());
         let pbx = world.ua_of_target("a");
@@ -95,7 +95,7 @@ fn a_register_without_contact_passes_and_changes_nothing() {
 
 /// 404 for an ID that was never ours or is over; 480 for a phone whose connection is gone, 430 where Path named the flow.
 #[test]
-fn trap_29_a_lost_flow_is_480_or_430_and_an_unknown_id_404() {
+fn a_lost_flow_is_480_or_430_and_an_unknown_id_404() {
     for (mode, lost) in [(Mode::Rewrite, 480), (Mode::Path, 430)] {
         let proxy = Settings { contact: mode, ..Settings::default() };
         let mut world = World::new(Setup { proxy, ..Setup::default() });
@@ -125,7 +125,7 @@ fn trap_29_a_lost_flow_is_480_or_430_and_an_unknown_id_404() {
 
 /// A dialog whose route set was made strict on the way: our own mark decides, and the Request-URI is put right.
 #[test]
-fn trap_25_strict_routers_before_and_behind_us() {
+fn a_route_set_that_a_strict_router_rewrote_is_put_right_from_either_side() {
     let (mut world, phone) = registered(Setup::default());
     let (caller, callee) = (world.ua_of_phone(phone), world.ua_of_target("a"));
     world.act(caller, |ua, now| ua.outside("INVITE", "sip:201@pbx.example.com", "", "v=0", now));
@@ -175,7 +175,7 @@ fn trap_25_strict_routers_before_and_behind_us() {
 }
 
 #[test]
-fn trap_25_a_forged_mark_gets_403_from_either_side_and_a_preloaded_route_passes() {
+fn a_forged_mark_gets_403_from_either_side_and_a_preloaded_route_passes() {
     let (mut world, phone) = registered(Setup::default());
     let (caller, callee) = (world.ua_of_phone(phone), world.ua_of_target("a"));
     let forged = format!("Route: <sip:r{}@{BOUND};lr>\r\n", "a".repeat(36));

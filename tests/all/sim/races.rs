@@ -47,7 +47,7 @@ fn crossing_cancel(pair: &mut Pair, after: u32) {
 
 /// The first target is silent. The caller hangs up before the second try, between them, and while the second one rings.
 #[test]
-fn trap_15_cancel_between_tries() {
+fn a_cancel_between_two_tries_stops_the_next_one() {
     for (after, reaches_b) in [(1_000, false), (3_990, false), (4_010, true), (5_000, true)] {
         for way in Way::all().filter(|way| way.outward) {
             let mut pair = Pair::new(way, 1);
@@ -69,7 +69,7 @@ fn trap_15_cancel_between_tries() {
 /// The first target was only slow: it answers while the second one rings. One of them has the call, the other is cancelled,
 /// and the caller sees one answer.
 #[test]
-fn trap_13_a_late_first_target_does_not_make_a_second_call() {
+fn a_late_first_target_does_not_make_a_second_call() {
     for way in Way::all().filter(|way| way.outward) {
         let mut pair = Pair::new(way, 1);
         let second = pair.world.ua_of_target("b");
@@ -99,7 +99,7 @@ fn wake(pair: &mut Pair, name: &str, ua: usize) {
 /// The abandoned target answers 200 without ever having rung: a 2xx is always relayed, also after a failure, or there would be
 /// a call that nobody ends.
 #[test]
-fn trap_13_a_late_2xx_of_an_abandoned_branch_is_forwarded_also_after_a_failure() {
+fn a_late_2xx_of_an_abandoned_branch_is_forwarded_also_after_a_failure() {
     for way in Way::all().filter(|way| way.outward) {
         let mut pair = Pair::new(way, 1);
         let second = pair.world.ua_of_target("b");
@@ -156,7 +156,7 @@ fn bye_against_re_invite() {
 
 /// Every ACK is lost for ten seconds: each 2xx that comes again passes, and so does each ACK.
 #[test]
-fn trap_16_a_2xx_that_comes_again_passes_and_so_does_its_ack() {
+fn a_2xx_that_comes_again_passes_and_so_does_its_ack() {
     for way in Way::all() {
         let mut pair = Pair::new(way, 1);
         let (caller, callee) = (pair.caller, pair.callee);
@@ -184,7 +184,7 @@ fn trap_16_a_2xx_that_comes_again_passes_and_so_does_its_ack() {
 
 /// The 487's ACK is hop by hop: what is lost on one side is sent again on that side.
 #[test]
-fn trap_14_the_487_after_a_cancel_is_acknowledged_hop_by_hop() {
+fn the_487_after_a_cancel_is_acknowledged_hop_by_hop() {
     play(|pair| {
         pair.callee_mut().manner.answers = None;
         let (caller, callee) = (pair.caller, pair.callee);
@@ -231,7 +231,7 @@ fn a_rollover_while_it_rings_and_the_caller_hangs_up() {
 }
 
 #[test]
-fn trap_24_a_call_set_up_before_a_rollover_is_ended_where_it_is_by_either_side() {
+fn a_call_set_up_before_a_rollover_is_ended_where_it_is_by_either_side() {
     for by_caller in [true, false] {
         play(|pair| {
             pair.call();

@@ -57,7 +57,7 @@ fn what_goes_up_differs_only_where_it_must() {
 }
 
 #[test]
-fn trap_03_retransmissions_of_the_phone_are_absorbed_and_no_attempts() {
+fn retransmissions_of_the_phone_are_absorbed_and_no_attempts() {
     let mut world = World::new(Setup::default());
     world.server("a").manner = Manner::Late(Duration::from_millis(2_600));
     let phone = world.phone(Transport::Udp);
@@ -70,7 +70,7 @@ fn trap_03_retransmissions_of_the_phone_are_absorbed_and_no_attempts() {
 }
 
 #[test]
-fn trap_17_a_hundred_at_three_and_a_half_seconds_and_not_before() {
+fn a_hundred_at_three_and_a_half_seconds_and_not_before() {
     let mut world = World::new(Setup::default());
     world.server("a").manner = Manner::Silent;
     world.server("b").manner = Manner::Silent;

@@ -94,7 +94,7 @@ fn a_phone_that_waits_seven_and_a_half_seconds_sees_a_time_out_of_its_own_and_th
 }
 
 #[test]
-fn trap_12_after_a_rollover_the_new_servers_challenge_goes_to_the_phone_untouched() {
+fn after_a_rollover_the_new_servers_challenge_goes_to_the_phone_untouched() {
     let mut world = World::new(Setup::default());
     let phone = world.phone(Transport::Udp);
     world.register(phone);

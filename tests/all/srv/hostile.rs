@@ -1,4 +1,4 @@
-//! Names, certificates and headers are strangers': nothing of them may command a terminal.
+//! Names, certificates and headers come from untrusted peers: nothing of them may command a terminal.
 
 use holdline::agents::dns::Srv;
 use holdline::agents::registrar::{Behaviour, Options, Registrar};
@@ -53,7 +53,7 @@ async fn evil() -> Evil {
 }
 
 #[tokio::test]
-async fn nothing_a_stranger_says_reaches_the_output_raw() {
+async fn nothing_an_untrusted_peer_says_reaches_the_output_raw() {
     let Evil { stage, _server, _authority, ca, names } = evil().await;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let all = |flags: &[&str]| {

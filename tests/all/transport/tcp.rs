@@ -68,7 +68,7 @@ async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn trap_41_a_message_split_at_every_byte_arrives_whole() {
+async fn a_message_split_at_every_byte_arrives_whole() {
     let mut rig = Rig::new(&tcp()).await;
     let (mut stream, conn) = phone(&mut rig).await;
     for at in 1..MESSAGE.len() {
@@ -149,7 +149,7 @@ async fn half_a_message_and_then_nothing_is_cut_off() {
 }
 
 #[tokio::test]
-async fn trap_41_a_slow_drip_does_not_lengthen_a_messages_time_and_silence_between_messages_is_free() {
+async fn a_slow_drip_does_not_lengthen_a_messages_time_and_silence_between_messages_is_free() {
     let mut settings = tcp();
     settings.limits.message_timeout = Duration::from_millis(200);
     let mut rig = Rig::new(&settings).await;

@@ -189,7 +189,7 @@ async fn a_sip_uri_of_the_domain_names_the_domain_and_one_of_a_user_does_not() {
 }
 
 #[tokio::test]
-async fn trap_38_expired_self_signed_and_foreign_certificates_are_refused_in_words() {
+async fn expired_self_signed_and_foreign_certificates_are_refused_in_words() {
     let ca = Authority::new("Example CA");
     let other = Authority::new("Other CA");
     let cases = [

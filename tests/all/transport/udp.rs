@@ -85,7 +85,7 @@ async fn after_a_batch_that_was_exactly_full_the_next_datagram_still_wakes() {
 }
 
 #[tokio::test]
-async fn trap_42_datagrams_larger_than_the_mtu_empty_ones_and_keep_alives_arrive_as_they_are() {
+async fn datagrams_larger_than_the_mtu_empty_ones_and_keep_alives_arrive_as_they_are() {
     let mut rig = Rig::new(&settings(&[(Transport::Udp, "0.0.0.0:0")])).await;
     let port = rig.bound(Side::Phone, Transport::Udp).local.port();
     let phone = peer("127.0.0.1:0").await;
@@ -100,7 +100,7 @@ async fn trap_42_datagrams_larger_than_the_mtu_empty_ones_and_keep_alives_arrive
 }
 
 #[tokio::test]
-async fn trap_42_an_icmp_error_reaches_the_connected_socket_it_belongs_to_and_no_other() {
+async fn an_icmp_error_reaches_the_connected_socket_it_belongs_to_and_no_other() {
     let mut rig = Rig::new(&settings(&[])).await;
     let dead = peer("127.0.0.1:0").await;
     let gone = dead.local_addr().unwrap();

@@ -23,7 +23,7 @@ enum Fate {
 }
 
 fn settings() -> Settings {
-    // What a stranger sends is the question here, not who may send.
+    // What an untrusted peer sends is the question here, not who may send.
     Settings {
         allow: vec!["0.0.0.0/0".parse().expect("a network"), "::/0".parse().expect("a network")],
         ..Settings::default()

@@ -72,7 +72,7 @@ fn from_upstream(method: &str, uri: &str, more: &str) -> Vec<u8> {
 }
 
 #[test]
-fn trap_21_max_forwards_0_is_483_but_a_ping_of_ours_is_answered() {
+fn max_forwards_0_is_483_but_a_ping_of_ours_is_answered() {
     let mut bench = bench();
     let zero = "Max-Forwards: 0\r\n";
     assert_eq!(says(&mut bench, &plain("MESSAGE", "sip:2@pbx.example.com", zero)), ["phone SIP/2.0 483 Too Many Hops"]);
@@ -81,7 +81,7 @@ fn trap_21_max_forwards_0_is_483_but_a_ping_of_ours_is_answered() {
 }
 
 #[test]
-fn trap_22_proxy_require_is_420_and_require_is_the_endpoints() {
+fn proxy_require_is_420_and_require_is_the_endpoints() {
     let mut bench = bench();
     let flow = bench.phone(at(PHONE));
     bench.receive(flow, &plain("MESSAGE", "sip:2@pbx.example.com", "Proxy-Require: a, b\r\n"));
@@ -92,7 +92,7 @@ fn trap_22_proxy_require_is_420_and_require_is_the_endpoints() {
 }
 
 #[test]
-fn trap_21_a_target_that_is_ourselves_ends_with_482_and_no_storm() {
+fn a_target_that_is_ourselves_ends_with_482_and_no_storm() {
     let mut bench = bench();
     let flow = bench.phone(at(PHONE));
     bench.receive(flow, &plain("REGISTER", "sip:pbx.example.com", ""));
@@ -131,8 +131,8 @@ fn only_upstream_may_speak_for_upstream() {
     let mut bench = bench();
     let flow = bench.phone(at(PHONE));
     let (contact, up) = registered(&mut bench, flow);
-    let stranger = Flow::Udp { socket: SocketId(2), local: bench.bound, remote: at("203.0.113.9:5060") };
-    bench.receive(stranger, &from_upstream("OPTIONS", &contact, ""));
+    let untrusted = Flow::Udp { socket: SocketId(2), local: bench.bound, remote: at("203.0.113.9:5060") };
+    bench.receive(untrusted, &from_upstream("OPTIONS", &contact, ""));
     assert_eq!(sent(&mut bench), [""; 0], "dropped, not even answered");
     // The target itself, from another port than its own: RFC 3261 has no rule against it.
     let port = Flow::Udp { socket: SocketId(2), local: bench.bound, remote: at("198.51.100.97:6060") };
@@ -165,7 +165,7 @@ fn an_answer_may_come_from_another_port_but_from_no_other_address() {
 }
 
 #[test]
-fn trap_29_a_phone_whose_connection_is_gone_is_480_or_430_by_path() {
+fn a_phone_whose_connection_is_gone_is_480_or_430_by_path() {
     for (contact, status) in [(Mode::Rewrite, "480"), (Mode::Path, "430")] {
         let mut bench = Bench::new(Transport::Udp, false, Settings { contact, ..Settings::default() });
         bench.accept(1, at("10.2.0.1:40000"));
@@ -181,7 +181,7 @@ fn trap_29_a_phone_whose_connection_is_gone_is_480_or_430_by_path() {
 }
 
 #[test]
-fn trap_19_old_phones_without_a_branch_are_told_apart() {
+fn old_phones_without_a_branch_are_told_apart() {
     let mut bench = bench();
     let invite = request("INVITE", "sip:2@pbx.example.com", "10.1.2.3", "");
     assert_eq!(says(&mut bench, &invite), ["phone SIP/2.0 100 Trying", "up INVITE sip:2@pbx.example.com SIP/2.0"]);
@@ -194,7 +194,7 @@ fn trap_19_old_phones_without_a_branch_are_told_apart() {
 }
 
 #[test]
-fn trap_15_a_cancel_before_the_connection_is_there_stops_the_invite() {
+fn a_cancel_before_the_connection_is_there_stops_the_invite() {
     let mut bench = Bench::new(Transport::Tcp, false, Settings::default());
     bench.opens = Opens::Later;
     let invite = plain("INVITE", "sip:2@pbx.example.com", "");
@@ -209,7 +209,7 @@ fn trap_15_a_cancel_before_the_connection_is_there_stops_the_invite() {
 }
 
 #[test]
-fn trap_28_answers_go_to_the_port_in_the_via_unless_the_phone_asks_otherwise() {
+fn answers_go_to_the_port_in_the_via_unless_the_phone_asks_otherwise() {
     let mut bench = bench();
     let from = bench.phone(at("10.1.2.3:49170"));
     for (via, to) in [
@@ -300,7 +300,7 @@ fn called(bench: &mut Bench) -> (String, Flow) {
 }
 
 #[test]
-fn trap_21_max_forwards_0_ends_inside_a_dialog_too() {
+fn max_forwards_0_ends_inside_a_dialog_too() {
     let mut bench = bench();
     let (routes, up) = called(&mut bench);
     let bye = String::from_utf8(from_upstream("BYE", "sip:1@10.1.2.3", &routes)).expect("text");

@@ -1,4 +1,4 @@
-//! Strangers on both sides: anything, in any order, at any time. Nothing panics, nothing spins, nothing crosses to where it
+//! Untrusted peers on both sides: anything, in any order, at any time. Nothing panics, nothing spins, nothing crosses to where it
 //! must not go, and when it is quiet again nothing is left.
 //!
 //! The fuzz target `core` runs the same script from bytes that coverage guides.
@@ -21,7 +21,7 @@ pub enum Step {
     /// Upstream sends this, on its connection (0 … 7) or from its address by datagram.
     Upstream(u8, Vec<u8>),
     /// Somebody else sends this to the upstream socket.
-    Stranger(Vec<u8>),
+    Untrusted(Vec<u8>),
     /// Upstream answers one of the requests it got so far, perhaps again, perhaps much later.
     Answer(u8, u16),
     /// A phone answers one of the requests it got so far.
@@ -135,11 +135,11 @@ impl Stage {
                 self.bench.receive(self.upstream(*who), bytes);
                 self.look(Some("upstream"));
             }
-            Step::Stranger(bytes) => {
+            Step::Untrusted(bytes) => {
                 let remote = SocketAddr::from(([203, 0, 113, 5], 5060));
                 let flow = Flow::Udp { socket: SocketId(2), local: self.bench.bound, remote };
                 self.bench.receive(flow, bytes);
-                assert!(self.bench.sent.is_empty(), "a stranger at the upstream socket got something");
+                assert!(self.bench.sent.is_empty(), "an untrusted peer at the upstream socket got something");
             }
             Step::Answer(which, status) => {
                 if let Some((flow, request)) = pick(&self.up, *which) {
@@ -361,7 +361,7 @@ mod tests {
         prop_oneof![
             12 => (n(), anything()).prop_map(|(who, bytes)| Step::Phone(who, bytes)),
             3 => (n(), anything()).prop_map(|(who, bytes)| Step::Upstream(who, bytes)),
-            1 => anything().prop_map(Step::Stranger),
+            1 => anything().prop_map(Step::Untrusted),
             8 => (n(), status()).prop_map(|(which, status)| Step::Answer(which, status)),
             3 => (n(), status()).prop_map(|(which, status)| Step::PhoneAnswers(which, status)),
             3 => (n(), n()).prop_map(|(which, method)| Step::Call(which, method)),
@@ -390,7 +390,7 @@ mod tests {
         })]
 
         #[test]
-        fn a_strangers_flood_leaves_nothing_behind(steps in vec(step(), 1..80), choice in any::<u8>()) {
+        fn a_flood_from_untrusted_peers_leaves_nothing_behind(steps in vec(step(), 1..80), choice in any::<u8>()) {
             play(&steps, choice);
         }
     }

@@ -1,10 +1,10 @@
-//! What has bitten others (TRAPS 13–20), as far as it lives in this layer.
+//! What has bitten other implementations (`docs/pitfalls.md`), as far as it lives in this layer.
 
 use super::clock::ms;
 use super::*;
 
 #[test]
-fn trap_13_late_answers_to_a_dropped_branch_are_absorbed() {
+fn late_answers_to_a_dropped_branch_are_absorbed() {
     let mut tx = tables();
     let (first, second) = (request("REGISTER", "z9hG4bK-1", 1), request("REGISTER", "z9hG4bK-2", 1));
     let dropped = send(&mut tx, &first, 0);
@@ -19,7 +19,7 @@ fn trap_13_late_answers_to_a_dropped_branch_are_absorbed() {
 }
 
 #[test]
-fn trap_13_an_older_branch_that_was_not_dropped_still_answers() {
+fn an_older_branch_that_was_not_dropped_still_answers() {
     let mut tx = tables();
     let (first, second) = (request("REGISTER", "z9hG4bK-1", 1), request("REGISTER", "z9hG4bK-2", 1));
     let older = send(&mut tx, &first, 0);
@@ -30,7 +30,7 @@ fn trap_13_an_older_branch_that_was_not_dropped_still_answers() {
 }
 
 #[test]
-fn trap_13_a_late_2xx_to_a_cancelled_invite_is_forwarded() {
+fn a_late_2xx_to_a_cancelled_invite_is_forwarded() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-1", 1);
     let id = send(&mut tx, &invite, 0);
@@ -42,7 +42,7 @@ fn trap_13_a_late_2xx_to_a_cancelled_invite_is_forwarded() {
 }
 
 #[test]
-fn trap_14_ack_for_a_failure_is_hop_by_hop() {
+fn ack_for_a_failure_is_hop_by_hop() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-1", 7);
     send(&mut tx, &invite, 0);
@@ -68,7 +68,7 @@ fn trap_14_ack_for_a_failure_is_hop_by_hop() {
 }
 
 #[test]
-fn trap_14_only_the_top_via_of_several_goes_into_the_ack() {
+fn only_the_top_via_of_several_goes_into_the_ack() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-1", 7);
     let text = String::from_utf8_lossy(invite.bytes())
@@ -83,7 +83,7 @@ fn trap_14_only_the_top_via_of_several_goes_into_the_ack() {
 }
 
 #[test]
-fn trap_14_a_swallowed_failure_is_acknowledged_on_its_flow() {
+fn a_swallowed_failure_is_acknowledged_on_its_flow() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-1", 7);
     let id = send_on(&mut tx, &invite, connection(), true, 0).expect("room");
@@ -96,7 +96,7 @@ fn trap_14_a_swallowed_failure_is_acknowledged_on_its_flow() {
 }
 
 #[test]
-fn trap_14_ack_of_a_failure_ends_here_and_ack_of_a_2xx_goes_on() {
+fn ack_of_a_failure_ends_here_and_ack_of_a_2xx_goes_on() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bKx", 1);
     let id = receive_new(&mut tx, &invite, 0);
@@ -117,7 +117,7 @@ fn trap_14_ack_of_a_failure_ends_here_and_ack_of_a_2xx_goes_on() {
 }
 
 #[test]
-fn trap_15_cancel_waits_for_a_provisional_and_takes_the_invites_branch_and_flow() {
+fn cancel_waits_for_a_provisional_and_takes_the_invites_branch_and_flow() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-1", 7);
     let id = send(&mut tx, &invite, 0);
@@ -145,7 +145,7 @@ fn trap_15_cancel_waits_for_a_provisional_and_takes_the_invites_branch_and_flow(
 }
 
 #[test]
-fn trap_15_no_cancel_after_a_final_answer() {
+fn no_cancel_after_a_final_answer() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-1", 7);
     let id = send(&mut tx, &invite, 0);
@@ -158,7 +158,7 @@ fn trap_15_no_cancel_after_a_final_answer() {
 }
 
 #[test]
-fn trap_15_a_cancelled_invite_that_stays_silent_times_out() {
+fn a_cancelled_invite_that_stays_silent_times_out() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-1", 7);
     let id = send_on(&mut tx, &invite, connection(), true, 0).expect("room");
@@ -172,7 +172,7 @@ fn trap_15_a_cancelled_invite_that_stays_silent_times_out() {
 }
 
 #[test]
-fn trap_15_a_cancel_finds_its_invite_or_nothing() {
+fn a_cancel_finds_its_invite_or_nothing() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bKx", 1);
     let id = receive_new(&mut tx, &invite, 0);
@@ -193,7 +193,7 @@ fn trap_15_a_cancel_finds_its_invite_or_nothing() {
 }
 
 #[test]
-fn trap_16_invite_retransmissions_before_the_100_and_after_it_was_lost() {
+fn invite_retransmissions_before_the_100_and_after_it_was_lost() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bKx", 1);
     let id = receive_new(&mut tx, &invite, 0);
@@ -207,7 +207,7 @@ fn trap_16_invite_retransmissions_before_the_100_and_after_it_was_lost() {
 }
 
 #[test]
-fn trap_16_2xx_retransmissions_pass_through_both_sides() {
+fn retransmissions_of_a_2xx_pass_through_both_sides() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bKx", 1);
     let server = receive_new(&mut tx, &invite, 0);
@@ -228,7 +228,7 @@ fn trap_16_2xx_retransmissions_pass_through_both_sides() {
 }
 
 #[test]
-fn trap_17_no_408_and_100_at_3_5_s_and_silence_at_the_end() {
+fn no_408_and_100_at_3_5_s_and_silence_at_the_end() {
     let mut tx = tables();
     let msg = request("REGISTER", "z9hG4bKx", 1);
     let id = receive_new(&mut tx, &msg, 0);
@@ -246,7 +246,7 @@ fn trap_17_no_408_and_100_at_3_5_s_and_silence_at_the_end() {
 }
 
 #[test]
-fn trap_17_no_answer_after_the_phone_gave_up() {
+fn no_answer_after_the_phone_gave_up() {
     let mut tx = tables();
     let msg = request("REGISTER", "z9hG4bKx", 1);
     let id = receive_new(&mut tx, &msg, 0);
@@ -258,7 +258,7 @@ fn trap_17_no_answer_after_the_phone_gave_up() {
 }
 
 #[test]
-fn trap_18_every_fork_of_an_invite_passes() {
+fn every_fork_of_an_invite_passes() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-ours", 1);
     let id = send(&mut tx, &invite, 0);
@@ -272,7 +272,7 @@ fn trap_18_every_fork_of_an_invite_passes() {
 }
 
 #[test]
-fn trap_18_timer_c_asks_the_caller_and_cancels_by_itself_what_was_dropped() {
+fn timer_c_asks_the_caller_and_cancels_by_itself_what_was_dropped() {
     let mut tx = tables();
     let (kept, dropped) = (request("INVITE", "z9hG4bK-1", 1), request("INVITE", "z9hG4bK-2", 2));
     send(&mut tx, &kept, 0);
@@ -299,7 +299,7 @@ fn old_request(method: &str, via_params: &str, to_params: &str, cseq: u32) -> Me
 }
 
 #[test]
-fn trap_19_old_phones_without_the_magic_cookie() {
+fn requests_without_the_magic_cookie_match_by_the_rules_of_rfc_2543() {
     for via in ["", ";branch=1", ";branch=z9hG4bK"] {
         let mut tx = tables();
         let invite = old_request("INVITE", via, "", 1);
@@ -319,7 +319,7 @@ fn trap_19_old_phones_without_the_magic_cookie() {
 }
 
 #[test]
-fn trap_19_each_part_of_an_old_identity_counts() {
+fn each_part_of_an_old_identity_counts() {
     let mut tx = tables();
     let first = old_request("REGISTER", ";branch=1", "", 1);
     receive_new(&mut tx, &first, 0);
@@ -338,7 +338,7 @@ fn trap_19_each_part_of_an_old_identity_counts() {
 }
 
 #[test]
-fn trap_19_an_old_phones_ack_of_a_2xx_looks_like_its_invites_and_still_goes_on() {
+fn an_old_phones_ack_of_a_2xx_looks_like_its_invites_and_still_goes_on() {
     let mut tx = tables();
     let invite = old_request("INVITE", "", "", 1);
     let id = receive_new(&mut tx, &invite, 0);
@@ -348,7 +348,7 @@ fn trap_19_an_old_phones_ack_of_a_2xx_looks_like_its_invites_and_still_goes_on()
 }
 
 #[test]
-fn trap_20_one_branch_for_every_register_gets_no_old_401() {
+fn one_branch_for_every_register_gets_no_old_401() {
     let mut tx = tables();
     let first = request("REGISTER", "z9hG4bK-always", 1);
     let id = receive_new(&mut tx, &first, 0);

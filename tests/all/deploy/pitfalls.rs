@@ -1,4 +1,4 @@
-//! What has bitten others in Kubernetes, by number. Where a cluster would be needed to see it bite, the manifests are read
+//! What has bitten others in Kubernetes (`docs/pitfalls.md`). Where a cluster would be needed to see it bite, the manifests are read
 //! ([`semantics`](super::semantics) says what is wrong with them); what the program does about it is seen on it.
 
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::loopback::stage::{Setup, registered};
 
 /// What the manifests render to, where they can be rendered.
 fn manifests(test: &str) -> &'static [Rendered] {
-    if installed(&format!("deploy::traps::{test}"), &["kubectl", "yamllint"]) { rendered() } else { &[] }
+    if installed(&format!("deploy::pitfalls::{test}"), &["kubectl", "yamllint"]) { rendered() } else { &[] }
 }
 
 /// Every value of a field, however deep.
@@ -42,7 +42,7 @@ fn values<'a>(one: &'a Rendered, field: &str) -> Vec<&'a Value> {
 
 /// Readiness tied to the PBX would take the phones' only proxy away.
 #[tokio::test]
-async fn trap_43_a_dead_pbx_leaves_holdline_ready() {
+async fn a_dead_pbx_leaves_holdline_ready() {
     let mut stage = Setup::new().with(&["--retry=false", "--exhausted=503"]).start().await;
     for server in &mut stage.servers {
         server.kill().await;
@@ -54,7 +54,7 @@ async fn trap_43_a_dead_pbx_leaves_holdline_ready() {
     stage.holdline.until("all_targets_failed", 1).await;
     assert_eq!(stage.holdline.get("/readyz").await.0, 200);
     assert_eq!(stage.holdline.get("/livez").await.0, 200);
-    for one in manifests("trap_43_a_dead_pbx_leaves_holdline_ready") {
+    for one in manifests("a_dead_pbx_leaves_holdline_ready") {
         let probes = values(one, "readinessProbe");
         assert!(!probes.is_empty() && probes.iter().all(|probe| probe["httpGet"]["path"] == "/readyz"), "{}", one.name);
     }
@@ -62,8 +62,8 @@ async fn trap_43_a_dead_pbx_leaves_holdline_ready() {
 
 /// A Service cannot use a sidecar's named port before Kubernetes 1.32.
 #[test]
-fn trap_44_ports_are_numbers() {
-    for one in manifests("trap_44_ports_are_numbers") {
+fn ports_are_numbers() {
+    for one in manifests("ports_are_numbers") {
         let named = |port: &&&Value| port.is_string();
         for field in ["targetPort", "port", "portNumber", "containerPort"] {
             let names: Vec<_> = values(one, field).into_iter().filter(|port| named(&port)).collect();
@@ -77,8 +77,8 @@ fn trap_44_ports_are_numbers() {
 
 /// kube-proxy hides the phones' addresses, unless told otherwise or not passed at all.
 #[test]
-fn trap_45_phones_keep_their_addresses() {
-    for one in manifests("trap_45_phones_keep_their_addresses") {
+fn phones_keep_their_addresses() {
+    for one in manifests("phones_keep_their_addresses") {
         match one.name.as_str() {
             "overlays/loadbalancer" => assert_eq!(values(one, "externalTrafficPolicy"), ["Local"]),
             "overlays/hostnetwork-daemonset" => {
@@ -92,7 +92,7 @@ fn trap_45_phones_keep_their_addresses() {
 
 /// A sidecar gets SIGTERM last: with what its configuration says it is gone in seconds, whatever is in flight.
 #[tokio::test]
-async fn trap_46_a_sidecar_leaves_from_what_is_left_of_the_grace_period() {
+async fn a_sidecar_leaves_from_what_is_left_of_the_grace_period() {
     let config: toml::Table = read("deploy/kustomize/components/sidecar/holdline.toml").parse().unwrap();
     let drain = config["drain_timeout"].as_str().unwrap();
     assert_eq!(drain, "5s");
@@ -105,7 +105,7 @@ async fn trap_46_a_sidecar_leaves_from_what_is_left_of_the_grace_period() {
     stage.holdline.signal("TERM").await;
     assert_eq!(stage.holdline.ended().await.code(), Some(0));
     assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
-    for one in manifests("trap_46_a_sidecar_leaves_from_what_is_left_of_the_grace_period") {
+    for one in manifests("a_sidecar_leaves_from_what_is_left_of_the_grace_period") {
         for grace in values(one, "terminationGracePeriodSeconds") {
             assert!(grace.as_u64() >= Some(30), "{}: {grace}", one.name);
         }
@@ -114,8 +114,8 @@ async fn trap_46_a_sidecar_leaves_from_what_is_left_of_the_grace_period() {
 
 /// A file mounted by subPath is never renewed. `rotation` shows that what is mounted here is.
 #[test]
-fn trap_47_nothing_is_mounted_by_sub_path() {
-    for one in manifests("trap_47_nothing_is_mounted_by_sub_path") {
+fn nothing_is_mounted_by_sub_path() {
+    for one in manifests("nothing_is_mounted_by_sub_path") {
         assert!(values(one, "subPath").is_empty() && values(one, "subPathExpr").is_empty(), "{}", one.name);
         assert!(!values(one, "volumeMounts").is_empty(), "{}", one.name);
     }
@@ -123,14 +123,14 @@ fn trap_47_nothing_is_mounted_by_sub_path() {
 
 /// No DNS, no pod: what a startup probe on readiness would do to a native sidecar's neighbours.
 #[tokio::test]
-async fn trap_48_a_start_without_dns_passes_the_startup_probe() {
+async fn a_start_without_dns_passes_the_startup_probe() {
     // Nobody answers there.
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let nameserver = format!("--nameserver={}", silent.local_addr().unwrap());
     let holdline = Holdline::start(&["--srv=_sip._udp.pbx.example".to_owned(), nameserver]).await;
     holdline.until_page("/livez", 200).await;
     assert_eq!(holdline.get("/readyz").await.0, 503);
-    for one in manifests("trap_48_a_start_without_dns_passes_the_startup_probe") {
+    for one in manifests("a_start_without_dns_passes_the_startup_probe") {
         let probes = values(one, "startupProbe");
         assert!(!probes.is_empty() && probes.iter().all(|probe| probe["httpGet"]["path"] == "/livez"), "{}", one.name);
     }
@@ -138,8 +138,8 @@ async fn trap_48_a_start_without_dns_passes_the_startup_probe() {
 
 /// A pod's address in the phone-facing Record-Route loses ACK and BYE after 32 s.
 #[tokio::test]
-async fn trap_49_the_load_balancers_name_is_in_the_record_route_not_the_pods() {
-    for one in manifests("trap_49_the_load_balancers_name_is_in_the_record_route_not_the_pods") {
+async fn the_load_balancers_name_is_in_the_record_route_not_the_pods() {
+    for one in manifests("the_load_balancers_name_is_in_the_record_route_not_the_pods") {
         if one.name == "overlays/loadbalancer" {
             let text = values(one, "holdline.toml")[0].as_str().unwrap();
             let config: toml::Table = text.parse().unwrap();
@@ -174,8 +174,8 @@ async fn trap_49_the_load_balancers_name_is_in_the_record_route_not_the_pods() {
 
 /// Host network is privileged, and the namespace says so, with the reason; everything else is restricted.
 #[test]
-fn trap_50_only_host_network_has_a_privileged_namespace() {
-    for one in manifests("trap_50_only_host_network_has_a_privileged_namespace") {
+fn only_host_network_has_a_privileged_namespace() {
+    for one in manifests("only_host_network_has_a_privileged_namespace") {
         let level = values(one, "pod-security.kubernetes.io/enforce");
         let expected: &[&str] = match one.name.as_str() {
             "overlays/hostnetwork-daemonset" | "examples/monitoring" => &["privileged"],

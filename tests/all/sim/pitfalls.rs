@@ -1,4 +1,4 @@
-//! Traps of the list that no other file shows.
+//! What `docs/pitfalls.md` lists and no other file shows.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn message(world: &World, phone: usize, n: u32, extra: &str) -> bytes::Bytes {
 }
 
 #[test]
-fn trap_04_a_dead_target_is_not_tried_for_ever_and_nothing_gives_up_for_good() {
+fn a_dead_target_is_not_tried_for_ever_and_nothing_gives_up_for_good() {
     let mut world = World::new(Setup::default());
     for name in ["a", "b"] {
         world.server(name).manner = Manner::Refuse;
@@ -46,7 +46,7 @@ fn trap_04_a_dead_target_is_not_tried_for_ever_and_nothing_gives_up_for_good() {
 }
 
 #[test]
-fn trap_10_our_own_503_and_the_servers_are_told_apart() {
+fn our_own_503_and_the_servers_are_told_apart() {
     let mut world = World::without_dns(Setup::default());
     let phone = world.phone(Transport::Udp);
     let early = message(&world, phone, 1, "");
@@ -67,7 +67,7 @@ fn trap_10_our_own_503_and_the_servers_are_told_apart() {
 }
 
 #[test]
-fn trap_22_an_unknown_proxy_require_gets_420_and_an_unknown_require_passes() {
+fn an_unknown_proxy_require_gets_420_and_an_unknown_require_passes() {
     let mut world = World::new(Setup::default());
     let phone = world.phone(Transport::Udp);
     let required = message(&world, phone, 1, "Proxy-Require: teleport\r\n");
@@ -83,7 +83,7 @@ fn trap_22_an_unknown_proxy_require_gets_420_and_an_unknown_require_passes() {
 }
 
 #[test]
-fn trap_34_a_refresh_without_answer_delays_no_register() {
+fn a_refresh_without_answer_delays_no_register() {
     let mut world = World::new(Setup::default());
     let phone = world.phone(Transport::Udp);
     world.register(phone);
@@ -98,7 +98,7 @@ fn trap_34_a_refresh_without_answer_delays_no_register() {
 }
 
 #[test]
-fn trap_39_the_old_connection_stays_while_it_is_used_and_closes_when_idle() {
+fn the_old_connection_stays_while_it_is_used_and_closes_when_idle() {
     let mut world = World::new(Setup { transport: Transport::Tcp, ..Setup::default() });
     let phone = world.phone(Transport::Udp);
     world.register(phone);
