@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn trap_37_a_connection_is_never_shared_between_target_names() {
+    fn a_connection_is_never_shared_between_target_names() {
         let (mut table, now) = (Connections::new(8), start());
         let Lease::New(a) = table.lease(&hop("a.example.com", Transport::Tls), now) else { panic!("a is new") };
         open(&mut table, a, now);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn trap_36_a_suspect_connection_takes_no_new_request_and_closes_when_quiet() {
+    fn a_suspect_connection_takes_no_new_request_and_closes_when_quiet() {
         let (mut table, now) = (Connections::new(8), start());
         let Lease::New(a) = table.lease(&hop("a", Transport::Tls), now) else { panic!("a is new") };
         assert_eq!(table.lease(&hop("a", Transport::Tls), now), Lease::Opening(a));

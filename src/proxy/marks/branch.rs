@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn trap_21_a_loop_is_told_from_a_spiral_and_from_strangers() {
+    fn a_loop_is_told_from_a_spiral_and_from_other_proxies_branches() {
         let key = key();
         let out = key.loop_hash(Side::Phone, b"sip:1002@pbx.example.com");
         let back = key.loop_hash(Side::Upstream, b"sip:1002@pbx.example.com");

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn trap_28_cisco_79xx_sends_from_a_random_port_and_listens_on_5060() {
+    fn a_cisco_79xx_that_sends_from_a_random_port_is_answered_at_5060() {
         let cisco = register(
             "192.168.1.20:5060;branch=z9hG4bK2d61b2e5",
             "Contact: <sip:1001@192.168.1.20:5060;transport=udp>;+sip.instance=\"<urn:uuid:0>\"\r\n",
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn trap_28_a_sent_by_without_port_means_5060() {
+    fn a_sent_by_without_port_means_5060() {
         let old = register("192.168.1.20;branch=z9hG4bK1", "Contact: sip:1001@192.168.1.20\r\n");
         assert_eq!(reply_address(&old, address("192.168.1.20:1027")), address("192.168.1.20:5060"));
         assert_eq!(reached(&old, "192.168.1.20:1027"), ("192.168.1.20:5060".into(), false));

@@ -137,7 +137,7 @@ fn three_silent_tries_of_one_register_roll_over_and_the_fourth_registers() {
             12.018 holdline→phone 0 200
         ",
     );
-    assert_eq!((world.active().as_str(), world.count(), world.core.rollovers()), ("b", 0, 1));
+    assert_eq!((world.active().as_str(), world.count(), world.core.facts().all_rollovers()), ("b", 0, 1));
 }
 
 #[test]

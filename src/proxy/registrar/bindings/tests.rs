@@ -114,7 +114,7 @@ fn a_refresh_is_stored_once() {
 }
 
 #[test]
-fn trap_29_a_phone_whose_connection_is_gone_is_lost_until_it_registers_again() {
+fn a_phone_whose_connection_is_gone_is_lost_until_it_registers_again() {
     let (mut table, now) = (Bindings::new(10), start());
     table.upsert(binding(1, "a@x", Reach::Conn(ConnId(1)), now + seconds(32)), now).expect("room");
     table.confirm(&id(1), 600, now);
@@ -210,7 +210,7 @@ fn one_address_of_record_does_not_fill_the_table() {
 }
 
 #[test]
-fn trap_30_bindings_left_at_the_old_target_are_counted() {
+fn bindings_left_at_the_old_target_are_counted() {
     let (mut table, now) = (Bindings::new(10), start());
     for number in 1..=2 {
         table.upsert(binding(number, "a@x", udp(1, false), now + seconds(32)), now).expect("room");
@@ -253,7 +253,7 @@ fn a_udp_phone_is_reached_after_a_restart_and_a_tcp_phone_is_lost() {
 }
 
 #[test]
-fn trap_9_foreign_damaged_and_expired_records_are_left_out() {
+fn foreign_damaged_and_expired_records_are_left_out() {
     let (mut table, now) = (Bindings::new(1), start());
     table.upsert(binding(1, "a@x", udp(1, true), now + seconds(32)), now).expect("room");
     table.confirm(&id(1), 600, now);

@@ -88,7 +88,7 @@ fn popped(headers: &str) -> (Popped, String) {
 }
 
 #[test]
-fn trap_25_preloaded_routes_to_us_are_popped_by_name_by_address_with_and_without_port() {
+fn preloaded_routes_to_us_are_popped_by_name_by_address_with_and_without_port() {
     for route in [
         "<sip:holdline.local;lr>",
         "<sip:HOLDLINE.local:5060;lr>",
@@ -131,7 +131,7 @@ fn a_lone_foreign_route_goes_only_outside_a_dialog() {
 }
 
 #[test]
-fn trap_25_our_marks_are_popped_under_any_name_and_forged_ones_told() {
+fn our_marks_are_popped_under_any_name_and_forged_ones_are_reported() {
     let key = key();
     let parts = IdParts { aor: b"a", contact: (b"b", b""), instance: None, source: [192, 0, 2, 1].into() };
     let id = key.binding_id(&parts);
@@ -164,7 +164,7 @@ fn mapped(uri: &str, headers: &str) -> String {
 }
 
 #[test]
-fn trap_23_a_phone_that_knows_only_us_gets_the_domain() {
+fn a_phone_that_knows_only_us_gets_the_domain() {
     let out = mapped("sip:192.168.1.5:5060;transport=udp", "");
     assert!(out.starts_with("INVITE sip:pbx.example.com;transport=udp SIP/2.0\r\n"), "{out}");
     assert!(out.contains("From: \"A\" <sip:1001@pbx.example.com>;tag=1\r\nTo: sip:1002@pbx.example.com\r\n"), "{out}");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn trap_26_bare_uris_get_brackets_so_that_parameters_stay_the_headers() {
+fn bare_uris_get_brackets_so_that_parameters_stay_the_headers() {
     let (upward, sent) =
         go_up(&register("m: sip:1001@192.168.1.10:5060;expires=60;q=0.5 , sip:1001@192.168.1.10:5062\r\n"));
     let (a, b) = (upward.bound[0].id, upward.bound[1].id);

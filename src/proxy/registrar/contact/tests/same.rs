@@ -12,7 +12,7 @@ fn a_contact_of_ours_that_a_phone_takes_off_is_left_alone() {
 }
 
 #[test]
-fn trap_29_a_phone_that_reconnects_from_a_new_port_is_the_same_binding() {
+fn a_phone_that_reconnects_from_a_new_port_is_the_same_binding() {
     let id = |contact: &str, source: &str, transport: Transport| {
         let msg = register(&format!("Contact: {contact}\r\n"));
         only_id(&up_as(&msg, Mode::Rewrite, &from(source, transport)).expect("good").0)
@@ -56,7 +56,7 @@ fn trap_29_a_phone_that_reconnects_from_a_new_port_is_the_same_binding() {
 }
 
 #[test]
-fn trap_29_expires_0_at_boot_takes_the_old_binding_off() {
+fn expires_0_at_boot_takes_the_old_binding_off() {
     let arrival = |port: u16| Source { source: SocketAddr::from(([192, 168, 1, 10], port)), transport: Transport::Tls };
     let contact =
         |port: u16, more: &str| register(&format!("Contact: <sip:1001@192.168.1.10:{port};transport=tls>{more}\r\n"));

@@ -18,7 +18,7 @@ fn a_contact_becomes_ours_and_comes_back() {
 }
 
 #[test]
-fn trap_26_yealink() {
+fn a_yealinks_contact_becomes_ours_and_its_expires_header_stays() {
     let (upward, sent) = go_up(&register(
         "Contact: <sip:1001@192.168.1.10:5060>\r\nUser-Agent: Yealink SIP-T46S 66.86.0.15\r\nExpires: 3600\r\n\
          Allow-Events: talk,hold,conference,refer,check-sync\r\nContent-Length: 0\r\n",
@@ -29,7 +29,7 @@ fn trap_26_yealink() {
 }
 
 #[test]
-fn trap_26_polycom_has_its_methods_in_the_contact() {
+fn a_polycoms_methods_in_the_contact_stay() {
     let (upward, sent) = go_up(&register(
         "CONTACT: <sip:1001@192.168.1.10:5060>;methods=\"INVITE, ACK, BYE, CANCEL, OPTIONS, INFO\"\r\n\
          User-Agent: PolycomVVX-VVX_410-UA/5.9.5.0614\r\nExpires: 3600\r\n",
@@ -42,7 +42,7 @@ fn trap_26_polycom_has_its_methods_in_the_contact() {
 }
 
 #[test]
-fn trap_26_grandstream_with_reg_id_and_instance() {
+fn a_grandstreams_reg_id_comes_off_and_its_instance_stays() {
     let (upward, sent) = go_up(&register(
         "Contact: <sip:1001@192.168.1.10:5060>;reg-id=1;+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000B82AABBCC>\"\r\n\
          Supported: path\r\nUser-Agent: Grandstream GXP2170 1.0.11.64\r\n",
@@ -58,7 +58,7 @@ fn trap_26_grandstream_with_reg_id_and_instance() {
 }
 
 #[test]
-fn trap_26_snom_has_a_line_and_quotes_commas() {
+fn a_snoms_line_and_quoted_commas_are_read() {
     let (upward, sent) = go_up(&register(
         "Contact: \"Room 4, \\\"left\\\"\" <sip:1001@192.168.1.10:2051;line=r9k1dgpb>;flow-timer;q=1.0;audio;\
          description=\"snom360, 8.7\";expires=600\r\n",
@@ -78,7 +78,7 @@ fn trap_26_snom_has_a_line_and_quotes_commas() {
 }
 
 #[test]
-fn trap_27_linphone_with_outbound_is_given_none() {
+fn linphone_asks_for_outbound_and_is_given_none() {
     let (upward, sent) = go_up(&register(
         "Supported: replaces, outbound, gruu, path\r\nRequire: outbound\r\n\
          Contact: <sip:1001@192.168.1.10:5060;transport=udp>;+sip.instance=\"<urn:uuid:1>\" ; reg-id=1 ;q=1\r\n",
@@ -94,14 +94,14 @@ fn trap_27_linphone_with_outbound_is_given_none() {
 }
 
 #[test]
-fn trap_27_reg_id_comes_off_contacts_that_stay_as_they_are_too() {
+fn reg_id_comes_off_contacts_that_stay_as_they_are_too() {
     let (_, sent) = go_up(&register("Contact: <tel:+4930123>;reg-id=1;q=1 , <sip:1001@192.168.1.10>;Reg-ID=2\r\n"));
     let value = lines(&sent, Name::Contact).remove(0);
     assert!(value.starts_with("<tel:+4930123>;q=1 , <sip:h") && value.ends_with(";transport=tls>"), "{value}");
 }
 
 #[test]
-fn trap_26_baresip() {
+fn a_baresips_parameters_stay() {
     let (upward, sent) = go_up(&register(
         "Contact: <sip:1001-0x55d0c8a3b2c0@192.168.1.10:35060>;expires=3600;+sip.instance=\"<urn:uuid:6f3b>\"\r\n",
     ));
@@ -113,7 +113,7 @@ fn trap_26_baresip() {
 }
 
 #[test]
-fn trap_26_cisco_keep_alive_is_no_goodbye() {
+fn cisco_keep_alive_is_no_goodbye() {
     let phone = register(
         "Contact: <sip:1001@192.168.1.10:5060;transport=udp>;+sip.instance=\"<urn:uuid:0>\";expires=0;cisco-keep-alive\r\nExpires: 0\r\n",
     );
@@ -132,7 +132,7 @@ fn trap_26_cisco_keep_alive_is_no_goodbye() {
 }
 
 #[test]
-fn trap_26_star_stays_and_several_contacts_keep_their_order() {
+fn star_stays_and_several_contacts_keep_their_order() {
     let (upward, sent) = go_up(&register("Contact: *\r\nExpires: 0\r\n"));
     assert!(upward.wildcard && upward.bound.is_empty());
     assert_eq!(lines(&sent, Name::Contact), ["*"]);
@@ -163,7 +163,7 @@ fn a_register_without_contact_asks_and_binds_nothing() {
 }
 
 #[test]
-fn trap_26_expires_by_parameter_by_header_by_neither_and_unreadable() {
+fn expires_counts_by_parameter_then_by_header_and_unreadable_as_neither() {
     for (headers, asked) in [
         ("Contact: <sip:1001@h>;expires=60\r\nExpires: 3600\r\n", Some(60)),
         ("Contact: <sip:1001@h>\r\nExpires: 3600\r\n", Some(3600)),
@@ -178,7 +178,7 @@ fn trap_26_expires_by_parameter_by_header_by_neither_and_unreadable() {
 }
 
 #[test]
-fn trap_27_path_is_added_only_if_the_phone_supports_it() {
+fn path_is_added_only_if_the_phone_supports_it() {
     let with = register(
         "Contact: <sip:1001@192.168.1.10>;expires=60;reg-id=1\r\nk: path, outbound\r\nPath: <sip:inner;lr>\r\n",
     );
