@@ -23,7 +23,7 @@ use crate::transport::tls::TlsError;
 use crate::transport::{self, BindError, Transports};
 use crate::upstream::{self, LookupFailure, RecordSet, RollError, Rollover, Source, Upstream};
 
-/// Timers run together at most this much late: a fleet's thousands of deadlines must not be thousands of wake-ups.
+/// Timers run together at most this much late: the deadlines of thousands of handsets must not be thousands of wake-ups.
 const GRAIN: Duration = Duration::from_millis(10);
 /// How long connections may take at the end to write what is queued.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub struct Setup {
     pub drain_timeout: Duration,
 }
 
-/// What a running driver takes over from settings that were read anew. Valid by construction of `config`.
+/// The part of newly read settings that a running driver takes over. Valid by construction of `config`.
 #[derive(Debug)]
 pub struct Live {
     /// Certificates, keys and authorities, already read.
@@ -75,7 +75,7 @@ pub enum Request {
     Status(oneshot::Sender<serde_json::Value>),
     /// The same with the last hour, minute by minute: what the status page draws.
     StatusWithHistory(oneshot::Sender<serde_json::Value>),
-    /// Phones that match, at most so many. For the control socket alone.
+    /// Handsets that match, at most so many. For the control socket alone.
     Phones(Query, usize, oneshot::Sender<Phones>),
     /// An operator's rollover: to this target, or to the next one.
     Roll(Option<String>, oneshot::Sender<Result<Rollover, RollError>>),
@@ -243,7 +243,7 @@ impl Driver {
                 Some(result) = self.lookups.1.recv() => self.looked_up(result),
                 Some(request) = requests.recv() => self.answer(request),
                 () = &mut stop, if drain_until.is_none() => {
-                    // Readiness says no by the time the log says so.
+                    // Readiness is false before the drain is logged.
                     self.pulse.draining.store(true, Ordering::Relaxed);
                     tracing::info!(timeout = ?self.drain_timeout, in_flight = self.core.unanswered(), "draining");
                     drain_until = Some(Instant::now() + self.drain_timeout);
@@ -262,7 +262,7 @@ impl Driver {
         tracing::info!(cut_off = cut, "stopped");
     }
 
-    /// Performs everything the core wants.
+    /// Performs every action of the core.
     fn perform(&mut self) {
         while let Some(action) = self.core.poll_action() {
             match action {
@@ -342,7 +342,7 @@ impl Driver {
 
     #[allow(clippy::disallowed_methods)]
     fn answer(&mut self, request: Request) {
-        // Whoever asked may have gone away meanwhile: that is his affair.
+        // The asker may have gone away meanwhile: then the answer is dropped.
         match request {
             Request::Status(to) => {
                 let _ = to.send(self.core.status(Instant::now()));

@@ -1,4 +1,4 @@
-//! Where bytes come from and go to: the words that the pure core and the transports share.
+//! Flows, and the events and commands about them that the pure core and the transports share.
 //!
 //! A *flow* (RFC 5626 §3) is a UDP address pair or one TCP/TLS connection. Every flow has a side, given by the socket it
 //! lives on. Nothing here does any I/O.
@@ -10,12 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// On which side of Holdline a flow lives. Requests cross from one side to the other, never back.
+/// The side of Holdline on which a flow lies. Requests cross from one side to the other, never back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Side {
-    /// The listeners that handsets talk to.
+    /// The side of the listeners that handsets send to.
     Phone,
-    /// The configured SIP service.
+    /// The side of the configured SIP service.
     Upstream,
 }
 
@@ -156,13 +156,13 @@ pub struct Hop {
     pub target: Arc<str>,
     /// Address and port to reach it at.
     pub addr: SocketAddr,
-    /// How.
+    /// The transport.
     pub transport: Transport,
     /// Flows are shared within a group. One shared flow per target now: always 0.
     pub group: u64,
 }
 
-/// Why a connection, a send or an attempt failed. The label values of `register_failures_total{reason}` and
+/// The reason why a connection, a send or an attempt failed. Its words are the label values of `register_failures_total{reason}` and
 /// `connection_errors_total{reason}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
@@ -205,7 +205,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What the transports tell the core.
+/// An event that the transports report to the core.
 #[derive(Debug, Clone)]
 pub enum NetEvent {
     /// One datagram (any content, also empty or keep-alive), or one whole message framed from a stream.
@@ -277,7 +277,7 @@ pub enum NetEvent {
     },
 }
 
-/// What the core asks of the transports. None of them waits; each outcome is a [`NetEvent`].
+/// A command of the core to the transports. None of them waits; each outcome is a [`NetEvent`].
 #[derive(Debug, Clone)]
 pub enum NetCommand {
     /// Open a connection (or a connected UDP socket) to an upstream hop, from the bound upstream port where possible.

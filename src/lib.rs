@@ -1,10 +1,10 @@
 //! Holdline, a SIP outbound proxy that gives desk phones DNS SRV failover.
 //!
-//! The way of the data, out: a phone's datagram comes through [`transport`] to the [`driver`], which has [`message`] find its
-//! spans, [`transaction`] tell a new request from a retransmission, and [`proxy`] decide where it goes; [`upstream`] says which
-//! target is active; a new client transaction goes out through the driver and the transport again. And back: the client
-//! transaction hands the response to its context in [`proxy`], which relays it or begins the next attempt; our Via comes
-//! off, and the server transaction sends it to the phone.
+//! The way of the data, out: a handset's datagram comes through [`transport`] to the [`driver`], which has [`message`] find its
+//! spans, [`transaction`] distinguish a new request from a retransmission, and [`proxy`] decide where it goes; [`upstream`] says
+//! which target is active; a new client transaction goes out through the driver and the transport again. And back: the client
+//! transaction hands the response to its context in [`proxy`], which relays it or begins the next try; our Via comes
+//! off, and the server transaction sends it to the handset.
 //!
 //! ```text
 //! cli ─► config ─► driver ◄──► transport          bytes ↔ flows (words of both: flow)
@@ -15,9 +15,9 @@
 //!                    ├─────► transaction
 //!                    └─────► upstream
 //!
-//! admin, control, metrics, logging, systemd       what is seen from outside, and the operator's hand
-//! probe                                           an SRV record looked at before any phone is plugged in
-//! agents                                          our own phones, registrars and DNS, for demo and tests
+//! admin, control, metrics, logging, systemd       what an operator sees and does
+//! probe                                           an SRV record looked at before any handset is plugged in
+//! agents                                          our own handsets, registrars and DNS, for demo and tests
 //! ```
 //!
 //! `ARCHITECTURE.md` says more, `docs/adr` says why.

@@ -1,7 +1,7 @@
 //! The log: on standard error, as text or as JSON, one event a line.
 //!
-//! The fields are a contract, described in `docs/logs.md`. Whatever is logged about a message carries its Call-ID; whatever a
-//! stranger wrote is escaped and bounded; what proves who somebody is, and bodies, are never shown (`message::shown`).
+//! The fields are a contract, described in `docs/logs.md`. Whatever is logged about a message carries its Call-ID; text of an
+//! untrusted peer is escaped and bounded; credentials and bodies are never shown (`message::shown`).
 //!
 //! error: something an operator must repair · warn: something degraded, or likely a mistake · info: what changed (start,
 //! rollover, record set, drain) · debug: single requests, with URIs · trace: packets. A healthy day is quiet at `info`.
@@ -55,7 +55,7 @@ pub fn start(settings: &Settings) {
     let (filter, handle) = reload::Layer::new(filter);
     let started = log_to(settings.format, filter, colours, std::io::stderr).try_init();
     if started.is_ok() && !fixed {
-        // The first to start logging; nobody else gets here.
+        // Only the first caller gets here.
         let _ = LEVEL.set(handle);
     }
     if let (Ok(()), Some(error)) = (started, refused) {

@@ -49,7 +49,7 @@ pub struct Metrics {
     pub failover_threshold: IntGauge,
     /// Seconds since 1970 of the last rollover; 0 before the first.
     pub failover_last: Gauge,
-    /// A whole lap round the targets without a single success (0 or 1).
+    /// A full cycle of the targets passed without a single success (0 or 1).
     pub all_targets_failed: IntGauge,
     /// Second and later tries within one handset transaction.
     pub register_retries: IntCounter,

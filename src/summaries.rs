@@ -1,29 +1,29 @@
-//! When a line about something that repeats is due: an outage must not become a storm of lines.
+//! Summaries in the log: an outage must not become a storm of lines.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// About one thing there is one line in this time.
+/// The time in which one line about one thing is logged.
 pub const QUIET: Duration = Duration::from_secs(10);
 
-/// Things that are remembered. There are as many as there are targets, and targets come and go with DNS.
+/// The most things that are remembered. There are as many as there are targets, and targets come and go with DNS.
 const MOST: usize = 64;
 
-/// What was told when, and how many lines like it were held back since.
+/// The things that were logged, each with its time and the number of lines held back since.
 #[derive(Debug, Default)]
 pub struct Summaries {
-    /// Until when there is no line about a thing, and how many were held back.
+    /// The end of the quiet time of each thing, and the number of lines held back.
     last: BTreeMap<Arc<str>, (Instant, u64)>,
 }
 
 impl Summaries {
-    /// How many like it went unsaid, if it is time for a line about `key` again: one in [`QUIET`].
+    /// The number of lines held back, if a line about `key` is due again: one in [`QUIET`].
     pub fn due(&mut self, key: &str, now: Instant) -> Option<u64> {
         self.due_in(key, QUIET, now)
     }
 
-    /// How many like it went unsaid, if it is time for a line about `key` again: one in `quiet`.
+    /// The number of lines held back, if a line about `key` is due again: one in `quiet`.
     pub fn due_in(&mut self, key: &str, quiet: Duration, now: Instant) -> Option<u64> {
         match self.last.get_mut(key) {
             Some((until, held)) if now < *until => {
@@ -36,7 +36,7 @@ impl Summaries {
             }
             None => {
                 if self.last.len() >= MOST {
-                    // Those that may speak again have nothing to keep; else all go, rather than grow.
+                    // Things whose quiet time is over have nothing to keep; if there are none, all go rather than the map grows.
                     self.last.retain(|_, (until, _)| now < *until);
                     if self.last.len() >= MOST {
                         self.last.clear();
@@ -48,13 +48,13 @@ impl Summaries {
         }
     }
 
-    /// How many things are remembered.
+    /// The number of things that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.last.len()
     }
 
-    /// True if there is none.
+    /// True if nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.last.is_empty()

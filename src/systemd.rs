@@ -1,7 +1,7 @@
-//! What a service manager is told: sd_notify(3), over the Unix datagram socket that `NOTIFY_SOCKET` names.
+//! Notifications to a service manager: sd_notify(3), over the Unix datagram socket that `NOTIFY_SOCKET` names.
 //!
 //! Three words matter: READY once the sockets are bound, STOPPING when a drain begins, WATCHDOG while the driver's loop
-//! turns. A manager that set `WATCHDOG_USEC` and hears nothing for so long restarts the service. Started by anything else,
+//! turns. A manager that set `WATCHDOG_USEC` and gets none for so long restarts the service. Started by anything else,
 //! all of it does nothing.
 
 use std::env::{self, VarError};
@@ -33,17 +33,17 @@ impl Notifier {
         Notifier { socket, every: watchdog(env::var("WATCHDOG_USEC"), env::var("WATCHDOG_PID")), next: None }
     }
 
-    /// Serving from now on.
+    /// Reports that Holdline serves.
     pub fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// Draining from now on.
+    /// Reports that Holdline drains.
     pub fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
-    /// The loop turns. To be called at least once a second; it says so when it is time.
+    /// Reports that the loop turns. To be called at least once a second; the notification leaves when one is due.
     pub fn alive(&mut self, now: Instant) {
         let Some(every) = self.every else { return };
         if self.next.is_none_or(|next| next <= now) {
@@ -60,7 +60,7 @@ impl Notifier {
     }
 }
 
-/// A path, or `@name` for an abstract one (unix(7)). Never waits: a manager that does not read holds nobody up.
+/// A path, or `@name` for an abstract one (unix(7)). Sending never waits: a manager that does not read delays nothing.
 fn connect(name: &OsString) -> io::Result<UnixDatagram> {
     let address = match name.as_bytes() {
         [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
@@ -73,7 +73,7 @@ fn connect(name: &OsString) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// How often to speak: at half the manager's patience, and only if it means this process.
+/// The interval of watchdog notifications: half of the manager's time-out, and none if it means another process.
 fn watchdog(microseconds: Result<String, VarError>, pid: Result<String, VarError>) -> Option<Duration> {
     let patience: u64 = microseconds.ok()?.parse().ok().filter(|patience| *patience > 0)?;
     let ours = pid.map_or(true, |pid| pid.parse() == Ok(std::process::id()));

@@ -42,7 +42,7 @@ impl Algorithm {
 /// One WWW-Authenticate (or Proxy-Authenticate) header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// Who asks.
+    /// The protection domain that asks.
     pub realm: String,
     /// The server's number used once.
     pub nonce: String,
@@ -85,7 +85,7 @@ impl fmt::Display for Challenge {
 /// One Authorization (or Proxy-Authorization) header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Who answers.
+    /// The user that answers.
     pub username: String,
     /// From the challenge.
     pub realm: String,
@@ -122,7 +122,7 @@ impl Credentials {
         credentials
     }
 
-    /// True if whoever wrote this knows the password.
+    /// True if the password is the one this was made with.
     pub fn proves(&self, password: &str, method: &str) -> bool {
         self.response == self.expected(password, method)
     }

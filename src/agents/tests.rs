@@ -1,4 +1,4 @@
-//! Phone against registrar, without a proxy between them: each behaviour over each transport.
+//! Handset against registrar, without a proxy between them: each behaviour over each transport.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::flow::Transport;
 
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Timers of a phone that gives up soon, so that a test of silence is short.
+/// Timers of a handset that gives up soon, so that a test of silence is short.
 fn hasty() -> Timers {
     Timers { t1: Duration::from_millis(20), t2: Duration::from_millis(80), f: Duration::from_millis(300) }
 }
@@ -65,7 +65,7 @@ impl Pair {
         Pair { phone: Phone::start(options).unwrap(), registrar, transport }
     }
 
-    /// With a phone that gives up soon.
+    /// With a handset that gives up soon.
     fn hasty(transport: Transport) -> Pair {
         Pair::with(transport, |_| {}, |phone| phone.timers = hasty())
     }
@@ -252,7 +252,7 @@ async fn a_late_answer_and_a_provisional_one() {
     pair.registrar.behave(Behaviour::TryingOnly).await.unwrap();
     assert_eq!(pair.phone.register().await, RegisterOutcome::TimedOut);
 
-    // Later than Timer F: the phone has given up and says so.
+    // Later than Timer F: the handset has given up and says so.
     pair.registrar.behave(Behaviour::Normal).await.unwrap();
     pair.registrar.next([Reaction::After(Duration::from_millis(500), Box::new(Reaction::Normal))]);
     assert_eq!(pair.phone.register().await, RegisterOutcome::TimedOut);

@@ -17,7 +17,7 @@ impl<T> Watched<T> {
         Watched { value: watch::Sender::new(value) }
     }
 
-    /// Changes the value and wakes everyone who waits.
+    /// Changes the value and wakes every waiter.
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let mut result = None;
         self.value.send_modify(|value| result = Some(change(value)));
@@ -44,9 +44,9 @@ impl<T> Watched<T> {
 /// A condition did not come true in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimedOut {
-    /// What was waited for.
+    /// The condition that was waited for.
     pub what: String,
-    /// How long.
+    /// The bound of the wait.
     pub within: Duration,
 }
 

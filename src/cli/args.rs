@@ -8,12 +8,12 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint}
 use crate::config::keys::{KEYS, Key};
 use crate::config::{Config, ConfigError, Layers, Origin};
 
-/// What flags and variables said, still as text.
+/// The values of flags and variables, still as text.
 #[derive(Debug, Clone)]
 pub struct RunArgs {
     /// Every setting given.
     pub layers: Layers,
-    /// The configuration file, and who named it.
+    /// The configuration file, and the source that named it.
     pub file: Option<(PathBuf, Origin)>,
     /// Validate and leave.
     pub check: bool,
@@ -61,7 +61,7 @@ impl Args for RunArgs {
     }
 }
 
-/// Values stay text: what is wrong with one is told by `config`, alike for all three sources.
+/// Values stay text: `config` reports what is wrong with one, alike for all three sources.
 pub(super) fn arg(key: &'static Key) -> Arg {
     let help = match key.default {
         "" => key.help.to_owned(),
@@ -102,7 +102,7 @@ impl FromArgMatches for RunArgs {
     }
 }
 
-/// Who gave this argument, if anybody did.
+/// The source of this argument, if it was given.
 pub(super) fn origin(matches: &ArgMatches, id: &str, flag: &'static str, variable: &'static str) -> Option<Origin> {
     match matches.value_source(id)? {
         ValueSource::CommandLine => Some(Origin::Flag(flag)),

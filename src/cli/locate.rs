@@ -14,7 +14,7 @@ use crate::config::keys::find;
 use crate::config::{Layers, Origin, whereabouts};
 use crate::control::{self, Answer, Command, CommandRefusal, DEFAULT_NAME};
 
-/// Where README's example keeps its state: looked at where nothing says otherwise.
+/// The state directory of README's example, which is looked at where nothing else is given.
 const USUAL: &str = "/var/lib/holdline";
 
 /// For a connection, and for each part of an answer.
@@ -84,7 +84,7 @@ impl ControlArgs {
     }
 }
 
-/// Asks over the control socket. A refusal is told to the operator as it is.
+/// Asks over the control socket. A refusal is reported to the operator as it is.
 pub(super) fn ask(path: &Path, command: &Command) -> Result<Value, Failure> {
     match control::ask(path, command) {
         Ok(Answer::Ok(value)) => Ok(value),

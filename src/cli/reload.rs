@@ -1,4 +1,4 @@
-//! Other settings for a running Holdline: what can change while it runs is handed to the driver, what cannot is said.
+//! New settings for a running Holdline: what can change while it runs is handed to the driver, what cannot is logged.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::proxy::Reload;
 use crate::transport::tls::TlsError;
 use crate::transport::{Certificates, TlsSettings};
 
-/// The driver takes nothing any more: the process ends.
+/// The driver takes no more requests: the process ends.
 pub(super) struct Stopped;
 
 /// Reads the settings again, and knows what the running ones are.
@@ -35,9 +35,9 @@ pub(super) struct Reloader {
     contents: Contents,
     /// Files of the settings read last, whether or not they could be used.
     files: Vec<PathBuf>,
-    /// What was wrong when they were read last, so that it is said once.
+    /// The mistake that was found when they were read last, so that it is logged once.
     complaint: Option<String>,
-    /// What was said to need a restart.
+    /// The settings that were logged as needing a restart.
     frozen: Vec<&'static str>,
     requests: mpsc::Sender<Request>,
     metrics: Arc<Metrics>,
@@ -93,8 +93,9 @@ impl Reloader {
         self.contents = contents;
     }
 
-    /// Reads everything again. `contents`: of the files as they were seen. `told`: somebody asked for it and wants an answer.
-    pub(super) async fn read(&mut self, contents: &Contents, told: bool) -> Result<(), Stopped> {
+    /// Reads everything again. `contents`: of the files as they were seen. `asked`: a signal asked for it, and every result is
+    /// logged.
+    pub(super) async fn read(&mut self, contents: &Contents, asked: bool) -> Result<(), Stopped> {
         let (args, running, upstream) = (self.args.clone(), self.tls.clone(), self.upstream);
         let reading = tokio::task::spawn_blocking(move || read(&args, &running, upstream));
         let Ok((layers, result)) = reading.await else { return Err(Stopped) };
@@ -102,15 +103,15 @@ impl Reloader {
             self.files = files(&self.args, &layers);
         }
         match result {
-            Ok(read) => self.take(read, contents, told).await,
+            Ok(read) => self.take(read, contents, asked).await,
             Err(refused) => {
-                self.complain(refused, told);
+                self.complain(refused, asked);
                 Ok(())
             }
         }
     }
 
-    async fn take(&mut self, read: Read, contents: &Contents, told: bool) -> Result<(), Stopped> {
+    async fn take(&mut self, read: Read, contents: &Contents, asked: bool) -> Result<(), Stopped> {
         let Read { layers, config, tls, certificates } = read;
         let live = Live {
             certificates,
@@ -123,7 +124,7 @@ impl Reloader {
         let (to, taken) = oneshot::channel();
         self.requests.send(Request::Reload(Box::new(live), to)).await.map_err(|_| Stopped)?;
         if let Err(error) = taken.await.map_err(|_| Stopped)? {
-            self.complain(Refused::Tls(error), told);
+            self.complain(Refused::Tls(error), asked);
             return Ok(());
         }
         self.metrics.config_last_reload_successful.set(1);
@@ -136,7 +137,7 @@ impl Reloader {
         let mut changed = layers.differences(&self.layers);
         changed.extend(rewritten.map(|(name, _)| name));
         changed.retain(|name| find(name).is_some_and(|key| key.live));
-        Self::tell_changes(&changed, told || repaired);
+        Self::log_changes(&changed, asked || repaired);
         if changed.contains(&"log_level") && !logging::set_level(&config.log.level) {
             tracing::warn!("log_level has no effect: RUST_LOG decides");
         }
@@ -148,7 +149,7 @@ impl Reloader {
         if config.contact_key != self.contact_key && !frozen.contains(&"contact_key") {
             frozen.push("contact_key");
         }
-        if !frozen.is_empty() && (told || frozen != self.frozen) {
+        if !frozen.is_empty() && (asked || frozen != self.frozen) {
             tracing::warn!(keys = frozen.join(", "), "settings have changed that need a restart");
         }
         self.frozen = frozen;
@@ -159,7 +160,7 @@ impl Reloader {
     }
 
     /// `anyway`: also if there are none.
-    fn tell_changes(changed: &[&'static str], anyway: bool) {
+    fn log_changes(changed: &[&'static str], anyway: bool) {
         let certificates = changed.iter().any(|name| CERTIFICATES.contains(name));
         if certificates || anyway {
             tracing::info!("certificates read again");
@@ -169,14 +170,14 @@ impl Reloader {
         }
     }
 
-    /// One line for each thing that is wrong, not one for each look at it.
-    fn complain(&mut self, refused: Refused, told: bool) {
+    /// Logs one line for each thing that is wrong, not one for each look at it.
+    fn complain(&mut self, refused: Refused, asked: bool) {
         self.metrics.config_last_reload_successful.set(0);
         let complaint = match &refused {
             Refused::Config(error) => error.to_string(),
             Refused::Tls(error) => error.to_string(),
         };
-        if !told && self.complaint.as_ref() == Some(&complaint) {
+        if !asked && self.complaint.as_ref() == Some(&complaint) {
             return;
         }
         self.complaint = Some(complaint);

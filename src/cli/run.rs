@@ -144,7 +144,7 @@ impl Stop {
         Ok(Stop { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
 
-    /// Resolves at the first signal. The second one does not wait for anybody.
+    /// Resolves at the first signal. The second one ends the process at once.
     async fn wait(mut self) {
         self.next().await;
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! `holdline completions` and `holdline man`: what a shell and a reader of manuals want to know, made from the arguments.
+//! `holdline completions` and `holdline man`: made from the arguments.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! What the operator's commands print. Much of it was written by strangers (names, User-Agents, reason phrases): nothing that
+//! What the operator's commands print. Much of it was written by untrusted peers (names, User-Agents, reason phrases): nothing that
 //! a terminal takes for a command, or that turns the direction of writing, gets there raw.
 
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Failure;
 
-/// Text of a stranger, one line: what does not print is shown as an escape.
+/// Text of an untrusted peer, one line: what does not print is shown as an escape.
 pub(super) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -48,7 +48,7 @@ fn is_hidden(c: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Writes to standard output. A reader who has seen enough (`| head`) is no failure.
+/// Writes to standard output. A reader that has gone (`| head`) is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -57,13 +57,13 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Shows what `look` brings, again and again, until somebody ends the program. On a terminal it stays in place.
+/// Shows what `look` brings, again and again, until the program is ended. On a terminal it stays in place.
 pub(super) fn watch(every: Duration, look: impl Fn() -> Result<String, Failure>) -> Result<(), Failure> {
     let in_place = io::stdout().is_terminal();
     loop {
         let text = match look() {
             Ok(text) => text,
-            // It may come back: whoever watches wants to see that.
+            // It may come back, and that is worth seeing.
             Err(failure @ Failure::Unavailable(_)) => format!("holdline: {failure}\n"),
             Err(failure) => return Err(failure),
         };

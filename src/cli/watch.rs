@@ -15,7 +15,7 @@ use super::reload::{Reloader, Stopped};
 /// Files are looked at this often.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Watches the files for as long as somebody takes what is in them; at once on SIGHUP.
+/// Watches the files for as long as the driver takes what is in them; at once on SIGHUP.
 pub(super) async fn watch(mut reloader: Reloader, mut hangup: Signal) {
     let began = look(reloader.files()).await;
     reloader.began_with(began.clone());
@@ -23,12 +23,12 @@ pub(super) async fn watch(mut reloader: Reloader, mut hangup: Signal) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let told = tokio::select! {
+        let asked = tokio::select! {
             _ = ticks.tick() => false,
             received = hangup.recv() => received.is_some(),
         };
-        if looks.settled(look(reloader.files()).await, told)
-            && let Err(Stopped) = reloader.read(&looks.read, told).await
+        if looks.settled(look(reloader.files()).await, asked)
+            && let Err(Stopped) = reloader.read(&looks.read, asked).await
         {
             return;
         }
@@ -42,9 +42,10 @@ struct Looks {
 }
 
 impl Looks {
-    /// Whether it is time to read: something has changed, and stayed as it is since the last look; or somebody says so.
-    fn settled(&mut self, now: Contents, told: bool) -> bool {
-        let due = told || (now == self.last && now != self.read);
+    /// Whether it is time to read: something has changed, and stayed as it is since the last look; or a
+    /// signal asks for it.
+    fn settled(&mut self, now: Contents, asked: bool) -> bool {
+        let due = asked || (now == self.last && now != self.read);
         if due {
             self.read.clone_from(&now);
         }
@@ -73,10 +74,10 @@ mod tests {
         }
         assert!(looks.settled(whole.clone(), false));
         assert!(!looks.settled(whole.clone(), false), "once");
-        assert!(looks.settled(whole.clone(), true), "told");
+        assert!(looks.settled(whole.clone(), true), "asked");
         assert!(!looks.settled(old.clone(), false));
         assert!(!looks.settled(whole.clone(), false), "put back before it was read");
         assert!(!looks.settled(whole, false));
-        assert!(looks.settled(old, true), "told, without a second look");
+        assert!(looks.settled(old, true), "asked, without a second look");
     }
 }

@@ -144,7 +144,7 @@ impl Layers {
         Ok(parsed)
     }
 
-    /// Whether somebody gave this key a value that is not blank.
+    /// Whether this key was given a value that is not blank.
     pub(super) fn has(&self, name: &str) -> bool {
         self.given.get(known(name).name).is_some_and(|values| values.iter().any(|v| !v.text.trim().is_empty()))
     }

@@ -8,7 +8,7 @@ use super::value;
 use crate::flow::{HostPort, Transport};
 use crate::transport::{Listen, UpstreamBind};
 
-/// Where requests to the PBX leave from, if nobody says otherwise.
+/// The address from which requests to the PBX leave, unless `upstream_bind` is set.
 const UPSTREAM_PORT: u16 = 5080;
 
 /// All addresses Holdline binds.

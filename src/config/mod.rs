@@ -31,7 +31,7 @@ use crate::transport::{Limits, Listen, Settings as TransportSettings, TlsSetting
 use crate::upstream::name::SrvName;
 use crate::upstream::{Selection, Settings as UpstreamSettings, Source};
 
-/// RFC 3261 §17.1.2.2: no phone's REGISTER outlives Timer F.
+/// RFC 3261 §17.1.2.2: no handset's REGISTER outlives Timer F.
 const TIMER_F: Duration = Duration::from_secs(32);
 
 /// Everything `holdline run` needs to know, valid.
@@ -57,7 +57,7 @@ pub struct Config {
     pub admin: SocketAddr,
     /// The log's form and level.
     pub log: logging::Settings,
-    /// What an operator should know about this configuration: one log line each.
+    /// Remarks about this configuration for the operator: one log line each.
     pub notes: Vec<Note>,
 }
 

@@ -125,7 +125,7 @@ pub(super) fn host_port(text: &str) -> Parsed<HostPort> {
     Ok(HostPort { host: host(name)?, port: port_text.map(port).transpose()? })
 }
 
-/// As [`host_port`], for what is told to others: a wildcard address would mean nothing to them.
+/// As [`host_port`], for what is announced to peers: a wildcard address would mean nothing to them.
 pub(super) fn advertised(text: &str) -> Parsed<HostPort> {
     let given = host_port(text)?;
     match given.host.parse::<IpAddr>() {

@@ -33,7 +33,7 @@ pub const DEFAULT_NAME: &str = "control.sock";
 pub enum Command {
     /// What the page `/status` says.
     Status {},
-    /// Phones that match, see [`Query`](crate::proxy::phones::Query).
+    /// Handsets that match, see [`Query`](crate::proxy::phones::Query).
     Phones {
         /// What is looked for; blank: all.
         #[serde(default)]

@@ -26,7 +26,7 @@ const LONGEST: u64 = 4096;
 /// For a question to come, and for its answer to be taken.
 const TIME: Duration = Duration::from_secs(5);
 
-/// Phones listed unless another number is asked for.
+/// Handsets listed unless another number is asked for.
 const LISTED: usize = 100;
 
 /// Answers from now on, on a thread of its own, until the process ends.

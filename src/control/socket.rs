@@ -1,4 +1,4 @@
-//! The socket's file: made so that nobody else can ever open it, replaced where it is left over, removed at the end.
+//! The socket's file: made so that no other user can ever open it, replaced where it is left over, removed at the end.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -79,7 +79,7 @@ impl Control {
 }
 
 /// The mode is set on the socket before it has a name: Linux gives the file the mode of the socket, so that there is no moment
-/// at which it is open to others. Elsewhere it is set on the file before anybody is listened to.
+/// at which it is open to others. Elsewhere it is set on the file before any client is served.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let socket = File::from(OwnedFd::from(socket));
@@ -110,7 +110,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let same = |found: fs::Metadata| identity(&found) == self.identity;
         if fs::symlink_metadata(&self.path).is_ok_and(same) {
-            // At the end there is nobody to tell; what stays is replaced at the next start.
+            // An error at the end helps no caller; a file that stays is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -86,7 +86,7 @@ fn a_file_left_over_is_replaced_and_a_live_one_is_not() {
     let first = Control::bind(&path).unwrap();
     assert!(matches!(Control::bind(&path), Err(ControlBindError::InUse(_))));
     let Control { listener, place } = first;
-    // As after kill -9: nobody listens, and the file is still there.
+    // As after kill -9: no process listens, and the file is still there.
     drop(listener);
     let second = Control::bind(&path).unwrap();
     drop(place);
@@ -108,7 +108,7 @@ fn clients_that_say_nothing_keep_nobody_out() {
     let path = folder.path().join("control.sock");
     let _place = start(&path);
     let idle: Vec<UnixStream> = (0..12).map(|_| UnixStream::connect(&path).unwrap()).collect();
-    // Their time ends before the asker's patience does.
+    // The time of the silent clients ends before the asker's time-out.
     assert!(matches!(ask(&path, &Command::Status {}), Ok(Answer::Ok(_))));
     drop(idle);
 }

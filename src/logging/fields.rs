@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 /// Bytes of one value. A packet at `trace` is the longest, and bounded by what a message may be.
 const MOST: usize = 96 * 1024;
 
-/// What an event says.
+/// The content of an event.
 #[derive(Default)]
 pub(super) struct Fields {
     pub(super) message: String,

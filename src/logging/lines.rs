@@ -1,4 +1,5 @@
-//! The two forms of a line. Whatever a field holds, it is one line: strangers' names, reasons and certificates are in them.
+//! The two forms of a line. An event is one line, whatever its fields hold: names, reasons and certificates of untrusted peers
+//! are in them.
 
 use std::fmt::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Registration: every family is described once, and the description is kept for whoever lists them.
+//! Registration: every family is described once, and the description is kept for the pages that list them.
 
 use prometheus::core::Collector;
 use prometheus::{

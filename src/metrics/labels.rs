@@ -98,7 +98,7 @@ label! {
 label! {
     /// `tls_certificate_not_after_timestamp_seconds{role}`: which certificate.
     CertificateRole {
-        /// Shown to phones by the TLS listeners.
+        /// Shown to handsets by the TLS listeners.
         Listener => "listener",
         /// Shown to the upstream (mutual TLS).
         Client => "client",

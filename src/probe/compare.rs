@@ -138,8 +138,9 @@ fn measured(place: &str, old: &AddressLook, new: &AddressLook, say: &mut impl Fn
 
 fn certificate(place: &str, old: &TlsLook, new: &TlsLook, say: &mut impl FnMut(String)) {
     if (&old.names, &old.issuer, old.not_after) != (&new.names, &new.issuer, new.not_after) {
-        let told = |tls: &TlsLook| format!("[{}] by {} until {}", tls.names.join(", "), tls.issuer, day(tls.not_after));
-        say(format!("{place}: certificate {} -> {}", told(old), told(new)));
+        let certificate =
+            |tls: &TlsLook| format!("[{}] by {} until {}", tls.names.join(", "), tls.issuer, day(tls.not_after));
+        say(format!("{place}: certificate {} -> {}", certificate(old), certificate(new)));
     }
     if old.protocol != new.protocol {
         say(format!("{place}: {} -> {}", old.protocol, new.protocol));
@@ -155,15 +156,15 @@ fn findings(old: &Look, new: &Look, say: &mut impl FnMut(String)) {
     let known = |look: &Look, finding: &Finding| {
         look.findings.iter().any(|other| other.code == finding.code && other.about == finding.about)
     };
-    let told = |finding: &Finding| {
+    let words = |finding: &Finding| {
         let about = if finding.about.is_empty() { String::new() } else { format!("{}: ", finding.about.join(", ")) };
         format!("{} ({}): {about}{}", finding.severity.as_str(), finding.code, finding.text)
     };
     for finding in new.findings.iter().filter(|finding| !known(old, finding)) {
-        say(format!("new {}", told(finding)));
+        say(format!("new {}", words(finding)));
     }
     for finding in old.findings.iter().filter(|finding| !known(new, finding)) {
-        say(format!("no longer: {}", told(finding)));
+        say(format!("no longer: {}", words(finding)));
     }
 }
 

@@ -100,7 +100,7 @@ impl Examination<'_> {
                 findings.warning("no_srv", host.to_owned(), text);
             }
         } else if let Some(port) = port {
-            // A pasted host:port is what phones have now: it is looked at beside the record.
+            // A pasted host:port is what handsets have now: it is looked at beside the record.
             let mut beside = Findings::default();
             let enter = look.enter.take();
             self.proxy(host, Some(port), transport, look, &mut beside).await;

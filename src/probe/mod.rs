@@ -1,4 +1,4 @@
-//! Looking at an SRV record before any phone is plugged in: look up, sort, measure, explain. `holdline srv` prints it.
+//! Looking at an SRV record before any handset is plugged in: look up, sort, measure, explain. `holdline srv` prints it.
 //!
 //! ```text
 //! input ─► dns ─► records (order, shares) ─► measure (side by side) ─► judge ─► report::Look
@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Everything is bounded: a question by [`QUESTION`](crate::dns::QUESTION), a probe by the caller's limit, their numbers
-//! by constants here. Nothing is shared with a running Holdline. Text from untrusted peers goes through [`plain`](plain::plain)
-//! where it enters the report.
+//! by constants of these files. Nothing is shared with a running Holdline. Text from untrusted peers goes through
+//! [`plain`](plain::plain) where it enters the report.
 
 mod certificate;
 mod compare;

@@ -1,7 +1,7 @@
 //! One OPTIONS (RFC 3261 §11) and its answer: who is there, and does it speak SIP.
 //!
 //! The request is a transaction of its own from a socket of its own: a running Holdline never sees it, so it can neither
-//! count for its failover nor against it. It is built by `rsip`, as our agents' messages are; answers come from strangers
+//! count for its failover nor against it. It is built by `rsip`, as our agents' messages are; answers come from untrusted peers
 //! and are read by Holdline's own scanner.
 
 use std::io;
@@ -79,7 +79,7 @@ impl Options {
                 match self.read(Bytes::copy_from_slice(&buffer[..length]), started) {
                     Some(Answer::Final(answer)) => return Ok(answer),
                     Some(Answer::Provisional) => {}
-                    // Somebody may echo, or send keep-alives: only what comes twice in vain is told.
+                    // A peer may echo, or send keep-alives: only what comes twice in vain is reported.
                     None if strange && length > 4 => return Err(Silence::NotSip),
                     None => strange |= length > 4,
                 }

@@ -1,4 +1,4 @@
-//! Text of strangers, made harmless: names in DNS, certificates, Server headers, reason phrases.
+//! Text of untrusted peers, made harmless: names in DNS, certificates, Server headers, reason phrases.
 
 /// Longer text is cut.
 const LENGTH: usize = 200;

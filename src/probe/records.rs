@@ -11,7 +11,7 @@ use crate::upstream::order::arrange;
 use crate::upstream::records::{MAX_RECORDS, validate};
 use crate::upstream::{LookupFailure, MAX_TTL, MIN_TTL, Record, Selection, Target};
 
-/// Below this many seconds a TTL is told to be short, above the other to be long.
+/// A TTL below this many seconds is reported as short, above the other as long.
 const SHORT_TTL: u64 = 30;
 const LONG_TTL: u64 = 86_400;
 

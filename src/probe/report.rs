@@ -1,6 +1,6 @@
 //! What was found: the shape of `holdline srv --json` and of the results that are kept (`docs/srv.md`).
 //!
-//! Every text in here that came from a stranger has gone through [`plain`](super::plain::plain). Times are seconds since
+//! Every text in here that came from an untrusted peer has gone through [`plain`](super::plain::plain). Times are seconds since
 //! 1970 or milliseconds; fields are added, never renamed.
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub struct Look {
     pub variations: Vec<Variation>,
     /// NAPTR records of the domain, in their order. They only inform.
     pub naptr: Vec<NaptrLook>,
-    /// What came of asking for them, as of a variation; null where nobody asked.
+    /// The outcome of asking for them, as of a variation; null where they were not asked for.
     pub naptr_outcome: Option<String>,
     /// What each name server said, where several were given.
     pub nameservers: Vec<ServerLook>,
@@ -49,7 +49,7 @@ pub struct Look {
 pub enum Verdict {
     /// Nothing to say against it. Exit status 0.
     Works,
-    /// It works, and somebody should look at something. Exit status 1.
+    /// It works, and a finding deserves a look. Exit status 1.
     Warning,
     /// Exit status 2.
     Fails,
@@ -180,7 +180,7 @@ pub enum State {
     Warning,
     /// Of no use.
     Fails,
-    /// Nobody looked.
+    /// It was not measured.
     NotMeasured,
 }
 

@@ -1,4 +1,4 @@
-//! How a look is made, and how far it is.
+//! The settings of a look, and its progress.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::transport::tls::Inspector;
 /// Probes under way at once, over all NAMEs: more wait, so that they do not run out of sockets.
 const MAX_PROBES: usize = 256;
 
-/// How to look. The same for every NAME.
+/// The settings of a look, the same for every NAME.
 #[derive(Clone)]
 pub struct Settings {
     /// Name servers to ask; empty: the system's. Several are compared.
@@ -31,12 +31,12 @@ pub struct Settings {
     pub places: Arc<Semaphore>,
 }
 
-/// How far it is, for whoever shows it.
+/// The progress of the looks, for display.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Questions and probes begun.
     pub begun: AtomicUsize,
-    /// And ended.
+    /// Questions and probes ended.
     pub ended: AtomicUsize,
 }
 

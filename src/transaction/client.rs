@@ -22,7 +22,7 @@ pub(super) struct Client {
     interest: Interest,
     /// The place in the flow's list of live transactions, while it is one.
     place: usize,
-    /// What would be sent again: the request; after a failure of an INVITE its ACK; then nothing.
+    /// The bytes that would be sent again: the request; after a failure of an INVITE its ACK; then none.
     bytes: Bytes,
     /// The CANCEL that waits for a provisional answer.
     cancel: Bytes,
@@ -34,15 +34,15 @@ enum Machine {
     NonInvite(NonInviteClient),
 }
 
-/// Who wants to hear of it.
+/// The party that hears of the transaction's answers and of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Interest {
     Caller,
-    /// Nobody: a dropped INVITE, or a CANCEL of our own.
+    /// No party: the transaction is a dropped INVITE, or a CANCEL of our own.
     Nobody,
 }
 
-/// What happens to a machine.
+/// An event of a machine.
 #[derive(Clone, Copy)]
 enum Event<'m> {
     Created,
@@ -111,7 +111,7 @@ impl Transactions {
         self.start(key, client, now).map(ClientId)
     }
 
-    /// A response: [`Received::New`] if the caller has to deal with it; nothing else may be relayed (RFC 6026 §7.3). Failures
+    /// Takes a response: [`Received::New`] if the caller has to deal with it; nothing else may be relayed (RFC 6026 §7.3). Failures
     /// of an INVITE have been acknowledged.
     ///
     /// `accept` says whether a request that was sent on the given flow may be answered from where this response came: only
@@ -128,7 +128,7 @@ impl Transactions {
         }
     }
 
-    /// No more retransmissions (Timers A and E off). It stays open for answers until Timer B or F.
+    /// Stops the retransmissions (Timers A and E off). The transaction stays open for answers until Timer B or F.
     pub fn stop_retransmitting(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id.0) else { return };
         let before = client.poll_timeout();
@@ -145,7 +145,7 @@ impl Transactions {
         }
     }
 
-    /// The caller has no more interest: late answers count as strays, and no further action names this transaction. A
+    /// Ends the caller's interest: late answers count as strays, and no further action names this transaction. A
     /// non-INVITE is forgotten at once; an INVITE stays, without retransmissions, to acknowledge a failure.
     pub fn drop_client(&mut self, id: ClientId, _now: Instant) {
         let Some(client) = self.clients.get_mut(id.0) else { return };
@@ -177,7 +177,7 @@ impl Transactions {
         hop_by_hop::cancel(&client.bytes)
     }
 
-    /// A flow failed: every client transaction on it that waits for a final answer ends with
+    /// Takes the failure of a flow: every client transaction on it that waits for a final answer ends with
     /// [`TxAction::ClientTransportError`].
     pub fn transport_error(&mut self, flow: Flow, cause: Cause, now: Instant) {
         let mut ids = self.live.on(flow).to_vec();

@@ -2,7 +2,7 @@
 //!
 //! The identity of a transaction is some two hundred bytes of the message; a table of a hundred thousand of them keeps
 //! sixteen bytes each instead and never compares the rest. That is sound because the hash is a MAC under a secret seed:
-//! a stranger who cannot read the seed can neither make two requests collide nor aim many at one bucket.
+//! an untrusted peer, which cannot read the seed, can neither make two requests collide nor aim many at one bucket.
 
 use std::hash::{BuildHasher, Hasher};
 

@@ -9,22 +9,23 @@ use smallvec::SmallVec;
 use super::table::Id;
 use crate::flow::Flow;
 
-/// Client transactions by flow. Each remembers its place in its flow's list, so that leaving costs no search.
+/// Client transactions by flow. Each remembers its place in its flow's list, so that leaving costs no search. The flows are
+/// looked up and never walked, so that no order depends on their hashes.
 ///
-/// The hasher's key is no secret: flows of client transactions are SRV targets and registered phones, which no stranger
+/// The hasher's key is no secret: flows of client transactions are SRV targets and registered handsets, which no untrusted peer
 /// chooses.
 #[derive(Debug, Default)]
 pub(super) struct Flows(HashMap<Flow, SmallVec<[Id; 2]>, BuildHasherDefault<DefaultHasher>>);
 
 impl Flows {
-    /// The place, to be kept for [`Flows::leave`].
+    /// Adds a transaction. Returns its place, to be kept for [`Flows::leave`].
     pub fn join(&mut self, flow: Flow, id: Id) -> usize {
         let ids = self.0.entry(flow).or_default();
         ids.push(id);
         ids.len() - 1
     }
 
-    /// Who moved into the vacated place, if anybody.
+    /// Gives up the place. Returns the transaction that has moved into it, if one has.
     pub fn leave(&mut self, flow: Flow, place: usize) -> Option<Id> {
         let Entry::Occupied(mut entry) = self.0.entry(flow) else { return None };
         let ids = entry.get_mut();

@@ -45,7 +45,7 @@ pub(super) enum State {
     Proceeding {
         c: Instant,
     },
-    /// The CANCEL is out (`sent`), or Timer C asked for one. `end`: 64·T1 later nobody waits any more.
+    /// The CANCEL is out (`sent`), or Timer C asked for one. `end`: 64·T1 later the transaction times out.
     Cancelling {
         end: Instant,
         sent: bool,
@@ -149,7 +149,7 @@ impl InviteClient {
                 self.actions.push(Action::Resend);
                 Calling { a: Some(a.doubled(now)), b, c, cancel }
             }
-            // The end is set here already, so that a caller who forgets to cancel loses no memory.
+            // The end is set here already, so that a caller that never cancels loses no memory.
             Proceeding { c } if c <= now => {
                 self.actions.push(Action::TimerC);
                 Cancelling { end: now + timers.after(Letter::Cancelled, self.reliable), sent: false }

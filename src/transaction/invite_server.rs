@@ -1,6 +1,6 @@
 //! The INVITE server transaction, RFC 3261 §17.2.1, with the Accepted state of RFC 6026 §7.1.
 //!
-//! The 100 that §17.2.1 wants within 200 ms is the caller's: a proxy sends it at once, with what it knows.
+//! The 100 that §17.2.1 asks for within 200 ms is the caller's: a proxy sends it at once.
 
 use std::time::Instant;
 

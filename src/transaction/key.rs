@@ -5,9 +5,9 @@
 //! | RFC 3261: branch starts with the magic cookie and goes on | branch, sent-by host and port, CSeq number and method, Call-ID |
 //! | older (RFC 2543), or a cookie with nothing behind it | Request-URI, the whole top Via, From tag, CSeq number and method, Call-ID |
 //!
-//! CSeq number and Call-ID are more than §17.2.3 asks for: phones exist that use one branch for every REGISTER, and an
+//! CSeq number and Call-ID are more than §17.2.3 asks for: handsets exist that use one branch for every REGISTER, and an
 //! old 401 must never answer a new CSeq. An honest retransmission, ACK or CANCEL repeats both. The To tag of §17.2.3's
-//! older rule is left out: the ACK has the one of the response, and nothing else would tell transactions apart by it.
+//! older rule is left out: the ACK has the one of the response, and nothing else would distinguish transactions by it.
 
 use smallvec::SmallVec;
 

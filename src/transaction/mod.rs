@@ -53,7 +53,7 @@ pub struct ServerId(Id);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(Id);
 
-/// What a received request turned out to be.
+/// The result of receiving a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inbound {
     /// Never seen before: answer it with [`Transactions::respond`], or [`Transactions::abandon`] it.
@@ -84,7 +84,7 @@ pub struct Answer {
     pub status: u16,
 }
 
-/// What a received response turned out to be.
+/// The result of receiving a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// The caller has to deal with it.
@@ -121,14 +121,14 @@ pub enum TxAction {
     },
     /// No final answer in time (Timer B or F, or 64·T1 after a CANCEL). `ClientEnded` follows.
     ClientTimeout(ClientId),
-    /// Timer C ran out: the INVITE rings for more than three minutes and wants a [`Transactions::cancel`], RFC 3261
+    /// Timer C ran out: the INVITE rings for more than three minutes and is to be ended by [`Transactions::cancel`], RFC 3261
     /// §16.8.
     ClientTimerC(ClientId),
     /// The transport failed so before a final answer. `ClientEnded` follows.
     ClientTransportError(ClientId, Cause),
     /// The last word about a client transaction that was not dropped.
     ClientEnded(ClientId),
-    /// The last word about a server transaction.
+    /// The last action about a server transaction.
     ServerEnded(ServerId),
 }
 
@@ -153,12 +153,12 @@ enum Owner {
     Client(Id),
 }
 
-/// So many dead entries in a queue are not worth sweeping.
+/// Fewer dead entries in a queue than this are not worth sweeping.
 const SLACK: usize = 1024;
 
 impl Transactions {
     /// `limit`: server and client transactions together, at least one. `seed`: sixteen secret random bytes, under which
-    /// the identities of transactions are hashed, so that no stranger can make two of them meet.
+    /// the identities of transactions are hashed, so that no untrusted peer can make two of them collide.
     #[must_use]
     pub fn with_seed(timers: Timers, limit: usize, seed: [u8; 16]) -> Self {
         Transactions {
@@ -185,18 +185,18 @@ impl Transactions {
                 Owner::Client(id) => self.client_timeout(id, now),
             }
         }
-        // What was cancelled meanwhile shall wake nobody.
+        // An entry whose timer was cancelled meanwhile wakes nothing.
         let (servers, clients) = (&self.servers, &self.clients);
         while self.wakes.pop_if(|wake| !is_current(servers, clients, wake)).is_some() {}
     }
 
-    /// When [`Transactions::handle_timeout`] wants to be called; it may turn out that there is nothing to do.
+    /// The time at which [`Transactions::handle_timeout`] is to be called; there may turn out to be nothing to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.wakes.next()
     }
 
-    /// What is to be done next, in order.
+    /// The next action, in order.
     pub fn poll_action(&mut self) -> Option<TxAction> {
         self.actions.pop_front()
     }
@@ -240,13 +240,13 @@ impl Transactions {
         }
     }
 
-    /// Another limit from now on. Where more are there already, those that have completed go first; the live ones end in
-    /// their own time.
+    /// Sets another limit. Where there are more transactions already, the completed ones go first; the live ones end in their own
+    /// time.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit.max(1);
     }
 
-    /// Room for one more, if need be by ending the transactions that completed first. False: all are live.
+    /// Makes room for one more, if need be by ending the transactions that completed first. False: all are live.
     fn make_room(&mut self) -> bool {
         while self.len() >= self.limit {
             let Some(owner) = self.completed.pop_front() else { return false };

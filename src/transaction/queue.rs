@@ -1,4 +1,4 @@
-//! The timer queue: which owner to wake when.
+//! The timer queue: owners by the time at which they are to be woken.
 //!
 //! Nearly every SIP timer runs for one of a dozen constant durations (T1·2ⁿ, T2, T4, 64·T1, C), so that each duration
 //! is a lane in which entries stand in order of their deadlines by themselves: push and pop cost a `VecDeque`. What fits
@@ -52,7 +52,7 @@ impl<O: Copy + Ord> Queue<O> {
         self.len += 1;
     }
 
-    /// The earliest deadline. It may belong to a timer that was cancelled: waking up for nothing does no harm.
+    /// The earliest deadline. It may belong to a timer that was cancelled: a wake-up for nothing does no harm.
     pub fn next(&self) -> Option<Instant> {
         self.earliest().map(|(at, _)| at)
     }

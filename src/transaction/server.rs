@@ -28,7 +28,7 @@ enum Machine {
     NonInvite(NonInviteServer),
 }
 
-/// What happens to a machine.
+/// An event of a machine.
 #[derive(Clone, Copy)]
 enum Event {
     Request,
@@ -38,7 +38,7 @@ enum Event {
     Timeout,
 }
 
-/// What a step of a machine meant for the caller.
+/// The result of a machine's step for the caller.
 #[derive(Default)]
 struct Stepped {
     sent: bool,
@@ -116,7 +116,7 @@ impl Transactions {
         self.step_server(id.0, Event::Respond(status), bytes, now).sent
     }
 
-    /// There will be no final response at all (RFC 4320 §4.2). Retransmissions are absorbed in silence until the
+    /// Ends a transaction that gets no final response at all (RFC 4320 §4.2). Retransmissions are absorbed in silence until the
     /// transaction would have ended.
     pub fn abandon(&mut self, id: ServerId, now: Instant) {
         self.step_server(id.0, Event::Abandon, Bytes::new(), now);

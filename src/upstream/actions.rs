@@ -1,4 +1,4 @@
-//! What the machine says: actions for the driver, verdicts for the proxy, refusals for the operator.
+//! What the upstream's machine hands out: actions for the driver, verdicts for the proxy, refusals for the operator.
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ use super::classes::Class;
 use super::events::Rollover;
 use super::settings::Persisted;
 
-/// What the driver must do.
+/// A task for the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamAction {
     /// Look the source up and feed the result to [`Upstream::handle_lookup`](super::Upstream::handle_lookup). Never more than one at a time.
@@ -19,32 +19,32 @@ pub enum UpstreamAction {
     SetChanged,
 }
 
-/// What an outcome did.
+/// The effect of an outcome on the count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// What the outcome means by itself.
+    /// The class of the outcome by itself.
     pub class: Class,
-    /// It was a strike: the count went up.
+    /// The outcome was a strike: the count went up.
     pub counted: bool,
-    /// It was the last strike: another target is active now.
+    /// The outcome was the last strike: another target is active now.
     pub rolled_over: bool,
 }
 
-/// Why an operator's `roll` was refused.
+/// The reason why an operator's `roll` was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RollError {
-    /// No set yet.
+    /// No lookup has brought a set yet.
     #[error("there are no targets yet: DNS has not answered")]
     NotReady,
-    /// No such target, or a host with several ports.
+    /// No target has this name, or a host was named that has several ports.
     #[error("{asked} is not one target of the set; the targets are {known}")]
     NoSuchTarget {
-        /// What was asked for.
+        /// The name that was asked for.
         asked: String,
-        /// Labels in order.
+        /// The labels of all targets, in order.
         known: String,
     },
-    /// It is active already.
+    /// The target is active already.
     #[error("{0} is already active")]
     AlreadyActive(String),
 }

@@ -1,15 +1,15 @@
-//! What an attempt's outcome means for the count. This is the only place that decides it.
+//! The class of an attempt's outcome, which decides what happens to the count. No other place decides it.
 
 use serde::Serialize;
 
 use crate::flow::Cause;
 
-/// How an attempt (one REGISTER client transaction, its connect included) ended.
+/// The outcome of an attempt (one REGISTER client transaction, its connect included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// A final response, with its status code.
+    /// A final response came, with this status code.
     Response(u16),
-    /// No final response, and why.
+    /// No final response came, for this reason.
     Failed(Cause),
 }
 
@@ -42,7 +42,7 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// What an outcome does to the count of consecutive failures.
+/// The effect of an outcome on the count of consecutive failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -55,7 +55,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// As in a log: `success`, `failure`, `neutral`.
+    /// The word of the log: `success`, `failure`, `neutral`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ pub fn classify(outcome: Outcome, failure_codes: &[u16]) -> Class {
                 Class::Neutral
             }
         }
-        // Not a final status: nobody should hand one in, and it says nothing about the target's health.
+        // A status that is not final should never come here, and it says nothing about the target's health.
         Outcome::Response(0..=199 | 700..=u16::MAX) => Class::Neutral,
     }
 }

@@ -1,4 +1,4 @@
-//! What happened to the upstream, for `/status`: the last hundred events, each with its why.
+//! The last hundred events of the upstream with their reasons, for `/status`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,13 +10,13 @@ use serde::Serialize;
 use super::classes::Outcome;
 use super::failover::{Hit, Tally};
 
-/// So many events are kept.
+/// The most events that are kept.
 pub const MAX_EVENTS: usize = 100;
 
-/// Of a stranger's words so many bytes are kept.
+/// The most bytes that are kept of an untrusted peer's words.
 pub const MAX_DETAIL: usize = 240;
 
-/// Words of a peer as they are kept: at most [`MAX_DETAIL`] bytes, control characters replaced. `None` for nothing.
+/// A peer's words as they are kept: at most [`MAX_DETAIL`] bytes, control characters replaced. `None` for nothing.
 #[must_use]
 pub fn bounded(words: &[u8]) -> Option<Arc<str>> {
     let words = words.trim_ascii();
@@ -28,14 +28,14 @@ pub fn bounded(words: &[u8]) -> Option<Arc<str>> {
     (!text.is_empty()).then(|| Arc::from(text))
 }
 
-/// Why another target became active. The metric label of `failovers_total{reason}`.
+/// The reason why another target became active; its word is the metric label of `failovers_total{reason}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The active target used up its strikes.
     RegisterFailures,
     /// The active target was missing from two consecutive good answers.
     TargetRemoved,
-    /// An operator said so.
+    /// An operator asked for it.
     Manual,
 }
 
@@ -54,20 +54,20 @@ impl Reason {
     }
 }
 
-/// A counted failure, as told of in a rollover.
+/// A counted failure, as a rollover lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Strike {
-    /// How long before the rollover.
+    /// The time between the failure and the rollover.
     pub age: Duration,
     /// The cause, or the response's status.
     pub outcome: Outcome,
-    /// Hash of the handset.
+    /// The hash of the handset.
     pub handset: u64,
     /// The peer's or the transport's own words, as in [`Hit`].
     pub detail: Option<Arc<str>>,
 }
 
-/// Another target became active (or the only one once more).
+/// A change of the active target (or the only target's becoming active once more).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollover {
     /// Label of the target that was left.
@@ -76,7 +76,7 @@ pub struct Rollover {
     pub to: Arc<str>,
     /// The new activation's number.
     pub epoch: u64,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
     /// Consecutive strikes against `from`. For another reason than failures: what had been counted so far.
     pub count: u32,
@@ -104,7 +104,7 @@ impl Rollover {
     /// The failures in words: `timeout 8.0 s ago, 503 4.0 s ago, refused now`.
     #[must_use]
     pub fn failures(&self) -> String {
-        let told = |strike: &Strike| {
+        let words = |strike: &Strike| {
             let Strike { age, outcome, .. } = strike;
             if age.as_millis() == 0 {
                 format!("{outcome} now")
@@ -112,7 +112,7 @@ impl Rollover {
                 format!("{outcome} {:.3} s ago", age.as_secs_f64())
             }
         };
-        self.strikes.iter().map(told).collect::<Vec<_>>().join(", ")
+        self.strikes.iter().map(words).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -132,14 +132,14 @@ impl fmt::Display for Rollover {
     }
 }
 
-/// Something that happened.
+/// The content of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
     /// Another target became active.
     RolledOver(Rollover),
     /// The target list changed (labels, in order).
     Targets { added: Vec<Arc<str>>, removed: Vec<Arc<str>> },
-    /// Lookups began to fail, or fail in another way.
+    /// Lookups began to fail, or failed in another way than before.
     DnsFailing { outcome: &'static str, detail: String },
     /// Lookups succeed again.
     DnsRecovered,
@@ -186,7 +186,7 @@ pub enum EventShown {
         epoch: u64,
         /// Consecutive failures counted.
         failures: u32,
-        /// From how many handsets.
+        /// The number of handsets they came from.
         handsets: usize,
         /// The failures that led to it, oldest first.
         strikes: Vec<StrikeShown>,
@@ -195,9 +195,9 @@ pub enum EventShown {
     TargetsChanged {
         /// Age in seconds.
         age_seconds: f64,
-        /// New ones.
+        /// The labels that are new.
         added: Vec<Arc<str>>,
-        /// Those gone.
+        /// The labels that are gone.
         removed: Vec<Arc<str>>,
     },
     /// Lookups began to fail, or fail in another way than before.
@@ -206,7 +206,7 @@ pub enum EventShown {
         age_seconds: f64,
         /// As in the metric: `nxdomain`, `nodata`, `servfail`, `timeout`, `error`.
         outcome: &'static str,
-        /// In words.
+        /// The failure in words.
         detail: String,
     },
     /// Lookups succeed again.
@@ -225,7 +225,7 @@ pub struct StrikeShown {
     pub cause: &'static str,
     /// The status code of a `response`.
     pub code: Option<u16>,
-    /// The peer's own words, or what is wrong with its certificate. Written by strangers: never to be shown raw.
+    /// The peer's own words, or what is wrong with its certificate. Untrusted text: never to be shown raw.
     pub detail: Option<Arc<str>>,
 }
 

@@ -1,6 +1,6 @@
-//! The three-strike rule, as a machine that knows nothing of targets: it counts, and says when it is enough.
+//! The three-strike rule, as a machine that knows nothing of targets: it counts strikes, and says when the threshold is met.
 //!
-//! Two rules keep a fleet from being counted as one phone many times over:
+//! Two rules keep one event that many handsets meet from being counted many times:
 //! - *epochs*: each activation of a target has a number, an attempt carries the one it was sent in, and outcomes of an
 //!   older epoch never count;
 //! - *serial strikes*: a failure counts only if its attempt was sent after the previous counted strike, so that one event
@@ -15,10 +15,11 @@ use std::time::Instant;
 use super::classes::{Class, Outcome};
 use crate::flow::Cause;
 
-/// So many strikes are kept to be told of. With a higher threshold the oldest are forgotten, though still counted.
+/// The most strikes that are kept for the report of a rollover. With a higher threshold the oldest are forgotten, though still
+/// counted.
 pub const MAX_STRIKES: usize = 32;
 
-/// One REGISTER attempt under way. Obtained from [`Upstream::begin_attempt`](super::Upstream::begin_attempt).
+/// One REGISTER attempt under way, as obtained from [`Upstream::begin_attempt`](super::Upstream::begin_attempt).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// Label of the target it goes to.
@@ -27,39 +28,39 @@ pub struct Attempt {
     pub epoch: u64,
     /// Its place in the sequence of all attempts of this process.
     pub seq: u64,
-    /// When it was sent.
+    /// The time at which it was sent.
     pub started: Instant,
 }
 
-/// A failure that counted.
+/// A failure that was counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
-    /// When the attempt ended.
+    /// The time at which the attempt ended.
     pub at: Instant,
-    /// How.
+    /// The attempt's outcome.
     pub outcome: Outcome,
-    /// Hash of the handset whose REGISTER it was.
+    /// The hash of the handset whose REGISTER it was.
     pub handset: u64,
     /// The peer's or the transport's own words, if it had any: a reason phrase, what is wrong with a certificate.
     pub detail: Option<Arc<str>>,
 }
 
-/// What one outcome did.
+/// The effect of one outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The attempt was sent in an older epoch: nothing.
+    /// No effect: the attempt was sent in an older epoch.
     Stale,
-    /// Neutral, or a failure of an attempt sent before the last strike: nothing.
+    /// No effect: the outcome was neutral, or the attempt was sent before the last strike.
     Unmoved,
     /// A success: the count is zero.
     Cleared,
-    /// One strike more, not enough yet.
+    /// One strike more, below the threshold.
     Counted,
-    /// One strike more, and that is enough: the next target's turn. The count stands until [`Failover::activate`].
+    /// One strike more, which meets the threshold: the next target's turn. The count stands until [`Failover::activate`].
     Enough,
 }
 
-/// What had been counted when a target was left.
+/// The count as it was when a target was left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Consecutive strikes.
@@ -70,7 +71,7 @@ pub struct Tally {
     pub handsets: usize,
 }
 
-/// The count, for one instance of Holdline and all its handsets.
+/// The count of strikes, for one instance of Holdline and all its handsets.
 #[derive(Debug)]
 pub struct Failover {
     /// Strikes that make a rollover. At least 1.
@@ -84,7 +85,8 @@ pub struct Failover {
     count: u32,
     /// Each with its attempt's number.
     hits: VecDeque<(u64, Hit)>,
-    /// Handsets of the counted strikes. Never larger than the greater of `threshold` and `min_handsets`: by then it is enough.
+    /// Handsets of the counted strikes. Never larger than the greater of `threshold` and `min_handsets`, at which the
+    /// target is left.
     handsets: BTreeSet<u64>,
 }
 
@@ -104,7 +106,7 @@ impl Failover {
         }
     }
 
-    /// Other thresholds from now on. What has been counted stands; it is compared with them at the next strike, because a
+    /// Sets other thresholds. What has been counted stands; it is compared with them at the next strike, because a
     /// change of settings is no failure of a target.
     pub fn set_thresholds(&mut self, threshold: u32, min_handsets: u32) {
         self.threshold = threshold.max(1);
@@ -301,7 +303,8 @@ mod tests {
         Activated,
     }
 
-    /// The rule as one would tell it: walk through the history since the last activation; note who was sent before what.
+    /// The rule in its plainest form: walk through the history since the last activation and note which attempt was sent before
+    /// which strike.
     fn naive_count(history: &[Line]) -> (u32, BTreeSet<u64>) {
         let start = history.iter().rposition(|l| matches!(l, Line::Activated)).map_or(0, |i| i + 1);
         let sent_at = |id: usize| history.iter().position(|l| matches!(l, Line::Sent(s) if *s == id));

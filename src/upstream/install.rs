@@ -11,9 +11,9 @@ use super::order::{Target, arrange};
 use super::records::{self, Record};
 use super::{Active, Persisted, Upstream, UpstreamAction};
 
-/// So many targets of earlier sets are remembered: dialogs and old registrations may still use them.
+/// The most targets of earlier sets that are remembered: dialogs and old registrations may still use them.
 pub const MAX_PAST_TARGETS: usize = 64;
-/// So many addresses of one target are used.
+/// The most addresses of one target that are used.
 pub const MAX_ADDRESSES: usize = 32;
 /// Good answers in a row that must lack the active target before it is left.
 const MISSING_ANSWERS: u8 = 2;
@@ -99,7 +99,7 @@ impl Upstream {
         }
     }
 
-    /// Keeps targets that left the set, and tells of what came and went.
+    /// Keeps targets that left the set, and logs what came and went.
     fn remember_and_tell(&mut self, previous: Vec<Target>, now: Instant) {
         let is_in = |set: &[Target], label: &str| set.iter().any(|t| &*t.label == label);
         let added: Vec<_> =
@@ -110,7 +110,7 @@ impl Upstream {
             if still.is_none() {
                 gone.push(old.label.clone());
             }
-            // Also one that merely changed its address: requests may still come from the old one.
+            // A target that merely changed its address is kept as well: requests may still come from the old address.
             if still.is_none_or(|t| old.addresses.iter().any(|a| !t.addresses.contains(a))) {
                 self.past.retain(|p| p.label != old.label || p.addresses != old.addresses);
                 if self.past.len() == MAX_PAST_TARGETS {

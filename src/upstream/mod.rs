@@ -12,9 +12,9 @@
 //! actions  what the driver must do      snapshot what /status shows
 //! ```
 //!
-//! Call order: after any `handle_*`, [`Upstream::begin_attempt`], [`Upstream::finish`], [`Upstream::late_success`] or
+//! Call order: after any `handle_*`, [`Upstream::begin_attempt`], [`Upstream::finish_because`], [`Upstream::late_success`] or
 //! [`Upstream::roll`], drain [`Upstream::poll_action`] and look at [`Upstream::poll_timeout`] again. It logs what an operator
-//! must see (rollovers, DNS failing and recovering, a state that does not fit); who drives it need not.
+//! must see (rollovers, DNS failing and recovering, a state that does not fit); its driver need not log them again.
 
 mod actions;
 pub mod classes;
@@ -79,7 +79,7 @@ pub struct Upstream {
     failover: Failover,
     /// Targets that used up their strikes since the last success anywhere.
     failed_this_round: BTreeSet<Arc<str>>,
-    /// It was said that every target has failed, and none has succeeded since.
+    /// The failure of every target was logged, and none has succeeded since.
     all_failed_logged: bool,
     rejected: Vec<String>,
     summaries: Summaries,
@@ -133,7 +133,7 @@ impl Upstream {
         });
         match good {
             Ok((valid, unresolved, ttl)) => {
-                self.tell_rejected(valid.rejected);
+                self.log_rejected(valid.rejected);
                 if self.refresh.last_failure().is_some() {
                     info!(source = %self.settings.source, "DNS answers again");
                     self.events.push(What::DnsRecovered, now);
@@ -143,15 +143,15 @@ impl Upstream {
                 self.install(valid.records, &unresolved, None, now);
             }
             Err(failure) => {
-                self.tell_failure(&failure, now);
+                self.log_failure(&failure, now);
                 self.stale = true;
                 self.refresh.failed(failure, self.ready(), now);
             }
         }
     }
 
-    /// Once for each change of what is wrong with the record set, not at each refresh.
-    fn tell_rejected(&mut self, rejected: Vec<String>) {
+    /// Logs once for each change of what is wrong with the record set, not at each refresh.
+    fn log_rejected(&mut self, rejected: Vec<String>) {
         if rejected != self.rejected {
             for why in &rejected {
                 warn!(source = %self.settings.source, "DNS record not used: {why}");
@@ -160,8 +160,8 @@ impl Upstream {
         }
     }
 
-    /// Once for each change of how lookups fail, not at each retry.
-    fn tell_failure(&mut self, failure: &LookupFailure, now: Instant) {
+    /// Logs once for each change of how lookups fail, not at each retry.
+    fn log_failure(&mut self, failure: &LookupFailure, now: Instant) {
         if self.refresh.last_failure() == Some(failure) {
             return;
         }
@@ -174,7 +174,7 @@ impl Upstream {
         self.events.push(What::DnsFailing { outcome: failure.label(), detail: failure.to_string() }, now);
     }
 
-    /// A static outbound proxy without a port gets the transport's.
+    /// Gives a static outbound proxy that has no port the transport's default.
     fn with_default_port(&self, mut record: Record) -> Record {
         if let Source::Static { port, .. } = &self.settings.source {
             record.port = port.unwrap_or(self.settings.transport.default_port());
@@ -188,16 +188,16 @@ impl Upstream {
         let tally = self.failover.activate();
         self.active = Some(Active { index, since: now, missing: 0 });
         let rollover = Rollover::new(from, to, self.failover.epoch(), reason, &tally, now);
-        self.tell_rollover(&rollover, now);
+        self.log_rollover(&rollover, now);
         self.events.push(What::RolledOver(rollover.clone()), now);
         self.persist();
         self.actions.push_back(UpstreamAction::RolledOver(rollover.clone()));
         rollover
     }
 
-    /// What somebody decided is always told; failures that turn a fleet in circles once in a while for each target that is
-    /// left.
-    fn tell_rollover(&mut self, rollover: &Rollover, now: Instant) {
+    /// Logs every rollover that an operator or DNS decided. Rollovers by failures may go on in circles: they are summarised for
+    /// each target that is left.
+    fn log_rollover(&mut self, rollover: &Rollover, now: Instant) {
         let held = match rollover.reason {
             Reason::RegisterFailures => self.summaries.due(&rollover.from, now),
             Reason::TargetRemoved | Reason::Manual => Some(0),
@@ -240,8 +240,9 @@ impl Upstream {
         Some(self.failover.begin(label, now))
     }
 
-    /// Takes the outcome of an attempt, once per attempt. `handset`: a hash of address-of-record and source, to tell handsets
-    /// apart. `detail`: the peer's or the transport's own words for it (see [`bounded`]), which are shown with the rollover.
+    /// Takes the outcome of an attempt, once per attempt. `handset`: a hash of address-of-record and source, by which handsets
+    /// are distinguished. `detail`: the peer's or the transport's own words for it (see [`bounded`]), which are shown with the
+    /// rollover.
     pub fn finish_because(
         &mut self,
         attempt: &Attempt,
@@ -329,19 +330,19 @@ impl Upstream {
         Err(RollError::NoSuchTarget { asked: asked.to_owned(), known: known.join(", ") })
     }
 
-    /// Time has passed.
+    /// Starts a lookup if one is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.refresh.start_if_due(now) {
             self.actions.push_back(UpstreamAction::Lookup);
         }
     }
 
-    /// When [`Upstream::handle_timeout`] wants to be called next.
+    /// The time at which [`Upstream::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.refresh.poll_timeout()
     }
 
-    /// The next thing to do.
+    /// The next action, in order.
     pub fn poll_action(&mut self) -> Option<UpstreamAction> {
         self.actions.pop_front()
     }
@@ -384,8 +385,8 @@ impl Upstream {
         self.targets.iter().chain(self.past.iter().rev()).find(|t| t.number() == number)
     }
 
-    /// The target that sends from this address: best one with this port too, and rather one of the current set than one of an
-    /// earlier set.
+    /// The target that sends from this address: preferably one with this port too, and one of the current set rather than one of
+    /// an earlier set.
     pub fn target_at(&self, source: SocketAddr) -> Option<&Target> {
         let ip = source.ip().to_canonical();
         let there = || self.targets.iter().chain(self.past.iter().rev()).filter(|t| t.addresses.contains(&ip));
@@ -419,7 +420,7 @@ impl Upstream {
         !self.targets.is_empty() && self.targets.iter().all(|t| self.failed_this_round.contains(&t.label))
     }
 
-    /// What is configured.
+    /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -1,4 +1,4 @@
-//! In which order targets are tried (RFC 2782).
+//! The order in which targets are tried (RFC 2782).
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::records::Record;
 
-/// How targets of one priority are ordered.
+/// The order of targets within one priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Selection {
     /// Highest weight first, ties by name and port: every instance and every refresh finds the same order.
@@ -17,7 +17,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The configuration's word for it.
+    /// The word of the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -105,7 +105,7 @@ fn by_name(a: &Target, b: &Target) -> Ordering {
 /// weighted draw without replacement (the minimum of such times falls to each with its share of the weights), but each
 /// target's number depends on itself alone: a target that comes or goes leaves the others' order as it was.
 fn arrival(target: &Target, seed: u64) -> f64 {
-    // RFC 2782: weight 0 beside others has a very small chance; among its like all are equal.
+    // RFC 2782: a record of weight 0 has a very small chance beside others; among records of weight 0 all are equal.
     let rate = if target.weight == 0 { 0.01 } else { f64::from(target.weight) };
     let bits = scramble(seed ^ fingerprint(target)) >> 11;
     let uniform = (bits as f64 + 1.0) / (1u64 << 53) as f64;
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_number_of_a_target_never_changes() {
-        // Marks on the routes of living dialogs carry it: a new release must still know the old one's.
+        // Marks on the routes of existing dialogs carry it: a new release must still know the old one's.
         assert_eq!(target(1, 2, "sip1.example.com", 5060).number(), 3_888_159_064);
         assert_ne!(target(0, 0, "a", 1).number(), target(0, 0, "a", 2).number());
     }

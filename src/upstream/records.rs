@@ -1,14 +1,14 @@
-//! What DNS said, and what of it can be used (RFC 2782).
+//! The records of a DNS answer, and those of them that can be used (RFC 2782).
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// At most so many targets of one answer are used: the first in the order of validation. A hosted PBX publishes two.
+/// The most targets of one answer that are used: the first in the order of validation. A hosted PBX publishes two.
 pub const MAX_RECORDS: usize = 64;
 
-/// A good answer: one SRV record set, or the addresses of a static outbound proxy. In no particular order.
+/// A good answer, in no particular order: one SRV record set, or the addresses of a static outbound proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordSet {
     /// The records.
@@ -43,7 +43,7 @@ pub struct Record {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Why a lookup brought nothing to use.
+/// The reason why a lookup brought nothing to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookupFailure {
     /// The name does not exist.
@@ -87,7 +87,7 @@ impl std::fmt::Display for LookupFailure {
     }
 }
 
-/// What validation left, and what it took out and why.
+/// The records that passed validation, and the reasons for rejecting the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Valid {
     /// Usable records, each `host:port` once, sorted by priority, name and port.

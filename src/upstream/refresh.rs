@@ -1,12 +1,12 @@
-//! When to ask DNS again.
+//! The schedule of lookups.
 
 use std::time::{Duration, Instant};
 
 use super::records::LookupFailure;
 
-/// A TTL below this is taken as this: a TTL of 0 must not become a storm of questions.
+/// The shortest TTL in use: a TTL of 0 must not become a storm of questions.
 pub const MIN_TTL: Duration = Duration::from_secs(5);
-/// A TTL above this is taken as this: an operator who changes the record must be heard within the hour.
+/// The longest TTL in use: a change of the record must take effect within the hour.
 pub const MAX_TTL: Duration = Duration::from_secs(3600);
 /// With a set at hand, failed refreshes are repeated at the TTL, but not more seldom than this.
 const STALE_RETRY: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! What is configured, and what survives a restart.
+//! The upstream's settings, and the state that survives a restart.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::order::Selection;
 use super::records::Record;
 use crate::flow::Transport;
 
-/// Where targets come from.
+/// The source of the targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// An SRV record.
@@ -48,14 +48,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// What is configured.
+/// The upstream's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where targets come from.
+    /// The source of the targets.
     pub source: Source,
-    /// How they are reached.
+    /// The transport they are reached over.
     pub transport: Transport,
-    /// How targets of one priority are ordered.
+    /// The order of targets within one priority.
     pub selection: Selection,
     /// Consecutive failures that make a rollover. At least 1; three by default.
     pub failures: u32,
@@ -90,7 +90,7 @@ impl Settings {
     }
 }
 
-/// What survives a restart.
+/// The state that survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persisted {
     /// What it was looked up from: `srv:name` or `static:host:port`, lower case. A state of another source is not used.

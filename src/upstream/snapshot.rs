@@ -1,4 +1,4 @@
-//! What `/status` shows of the upstream. Ages instead of clock times: the core has no clock.
+//! The upstream's part of `/status`. It has ages instead of clock times, because the core has no clock.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ pub struct Snapshot {
     pub ready: bool,
     /// Label of the active target.
     pub active: Option<Arc<str>>,
-    /// For how long it has been.
+    /// For how long it has been active.
     pub active_seconds: Option<f64>,
     /// Number of its activation.
     pub epoch: u64,
     /// Consecutive failures counted against it.
     pub failures: u32,
-    /// From how many handsets they came.
+    /// The number of handsets they came from.
     pub failing_handsets: usize,
-    /// What was counted, oldest first.
+    /// The counted failures, oldest first.
     pub strikes: Vec<StrikeShown>,
     /// Failures that make a rollover.
     pub failover_threshold: u32,
@@ -42,7 +42,7 @@ pub struct Snapshot {
     pub all_targets_failed: bool,
     /// In the order they are tried.
     pub targets: Vec<TargetShown>,
-    /// How lookups go.
+    /// The state of the lookups.
     pub dns: DnsShown,
     /// The last hundred events, oldest first.
     pub events: Vec<EventShown>,
@@ -59,7 +59,7 @@ pub struct TargetShown {
     pub weight: u16,
     /// Addresses in the order they are used.
     pub addresses: Vec<IpAddr>,
-    /// It is the active one.
+    /// Whether it is the active target.
     pub active: bool,
     /// Consecutive failures counted against it. Only the active target has any.
     pub failures: u32,
@@ -69,7 +69,7 @@ pub struct TargetShown {
     pub missing_in_dns: bool,
 }
 
-/// How lookups go.
+/// The state of the lookups.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DnsShown {
     /// The targets are not from the last lookup.

@@ -1,8 +1,8 @@
 //! A DNS server with its zones as data, over UDP and TCP on one ephemeral port of 127.0.0.1.
 //!
 //! It answers authoritatively for the names it was given and NXDOMAIN for all others, follows CNAMEs inside its data,
-//! and can be told, for one name or for all, to be silent, slow, broken or too long for UDP. It writes down every
-//! question it is asked.
+//! and is silent, slow, broken or too long for UDP on request, for one name or for all. It records every question it is
+//! asked.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,7 +29,7 @@ const MAX_QUESTIONS: usize = 100_000;
 /// TCP connections served at once.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How a question came.
+/// The transport of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
     /// In a datagram.
@@ -47,7 +47,7 @@ pub struct Question {
     pub record: String,
     /// UDP or TCP.
     pub over: Over,
-    /// When.
+    /// The time of its arrival.
     pub at: Instant,
 }
 
@@ -148,12 +148,12 @@ impl Server {
         self.zone(|zone| zone.sets.retain(|(owner, _), _| *owner != key));
     }
 
-    /// What becomes of questions for names that have no mode of their own.
+    /// Sets the treatment of questions for names that have no mode of their own.
     pub fn set_mode(&self, mode: Mode) {
         self.zone(|zone| zone.mode = mode);
     }
 
-    /// What becomes of questions for one name; `None` returns it to the common mode.
+    /// Sets the treatment of questions for one name; `None` returns it to the common mode.
     pub fn set_mode_for(&self, name: &str, mode: Option<Mode>) {
         self.zone(|zone| match mode {
             Some(mode) => {
@@ -276,7 +276,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut buffer = vec![0; 4096];
     let mut late = JoinSet::new();
     loop {
-        // An error here is an ICMP report about an answer nobody waits for any more.
+        // An error here is an ICMP report about an answer that is no longer waited for.
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
         let Some((reply, delay)) = shared.answer(&buffer[..length], Over::Udp) else { continue };
         if delay.is_zero() {

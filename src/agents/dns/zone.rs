@@ -10,7 +10,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 /// CNAME links followed within one answer.
 const MAX_CNAMES: usize = 8;
 
-/// What becomes of a question.
+/// The treatment of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// From the zone data.

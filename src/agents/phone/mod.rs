@@ -1,7 +1,7 @@
 //! A desk phone: registers through an outbound proxy and keeps its registration, over UDP, TCP or TLS.
 //!
 //! It knows nothing of SRV records or failover. Its transactions have the timers of RFC 3261 §17.1.2, with Timer F as
-//! long as the phone to be played has it. It keeps its own record of what it saw: that record, not the proxy's word, says
+//! long as the handset to be played has it. It keeps its own record of what it saw: that record, not the proxy's word, says
 //! whether a failover was noticed.
 
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ use registering::Registration;
 /// Entries that each list of the record keeps at least; at twice as many the oldest half goes.
 const KEPT: usize = 1_000;
 
-/// How one registration (one or two transactions: without and with credentials) went.
+/// The outcome of one registration (one or two transactions: without and with credentials).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegisterOutcome {
     /// 2xx, with the seconds granted (0 after taking the registration back).
@@ -51,7 +51,7 @@ impl RegisterOutcome {
     }
 }
 
-/// A running phone. Clones are handles to the same one; it ends when the last one is dropped.
+/// A running handset. Clones are handles to the same one; it ends when the last one is dropped.
 #[derive(Debug, Clone)]
 pub struct Phone {
     shared: Arc<Shared>,
@@ -103,7 +103,7 @@ impl Phone {
         Ok(Phone { shared, orders, _tasks: Arc::new(tasks) })
     }
 
-    /// What it is like.
+    /// The handset's properties.
     pub fn options(&self) -> &Options {
         &self.shared.options
     }
@@ -129,7 +129,7 @@ impl Phone {
         self.shared.refresh.send_replace(refresh);
     }
 
-    /// What it answers to requests of a method from now on; 200 to those it was not told about.
+    /// Sets the answer to requests of a method. Other methods are answered 200.
     pub fn set_answer(&self, method: &str, answer: Answer) {
         self.shared.answers().insert(method.to_owned(), answer);
     }
@@ -220,7 +220,7 @@ impl Shared {
         }
         let tls = if self.options.transport == Transport::Tls { self.options.tls.clone() } else { None };
         let connect = self.wire.connect(self.options.proxy, tls);
-        // A phone does not wait longer for a connection than for an answer.
+        // A handset does not wait longer for a connection than for an answer.
         let link = tokio::time::timeout(self.options.timers.f, connect).await??;
         *slot = Some(link.clone());
         Ok(link)
@@ -257,7 +257,7 @@ impl Shared {
     async fn answer(&self, link: &Link, message: &Message) {
         let answer = self.answers().get(message.method()).copied().unwrap_or(Answer::Status(200));
         let Answer::Status(mut status) = answer else { return };
-        // As real phones do, it answers for its own Contact only.
+        // As real handsets do, it answers for its own Contact only.
         if sip::user(message.uri()).is_some_and(|user| user != self.options.user) {
             status = 404;
         }
@@ -269,7 +269,7 @@ impl Shared {
     }
 }
 
-/// Answers what comes in, and writes down what nobody waits for.
+/// Answers requests, and records what no exchange waits for.
 async fn answer_requests(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incoming>) {
     while let Some(arrival) = incoming.recv().await {
         match arrival {
@@ -294,7 +294,7 @@ async fn answer_requests(shared: Arc<Shared>, mut incoming: mpsc::Receiver<Incom
     }
 }
 
-/// What the phone knows of its last registration.
+/// The handset's last registration.
 #[derive(Debug, Clone, Copy)]
 enum Last {
     Never,
@@ -303,7 +303,7 @@ enum Last {
     TakenBack,
 }
 
-/// Registers when told to, and when it is time.
+/// Registers on demand, and when it is time.
 async fn keep_registered(
     shared: Arc<Shared>,
     mut orders: mpsc::UnboundedReceiver<(u32, oneshot::Sender<RegisterOutcome>)>,

@@ -1,4 +1,4 @@
-//! What a phone is like.
+//! The properties of a handset.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::agents::wire::Timers;
 use crate::flow::Transport;
 
-/// What a phone is like.
+/// The properties of a handset.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The user part of its address, and its digest username.
@@ -19,9 +19,9 @@ pub struct Options {
     pub domain: String,
     /// Its password.
     pub password: String,
-    /// Where everything is sent.
+    /// The address that everything is sent to.
     pub proxy: SocketAddr,
-    /// How.
+    /// The transport.
     pub transport: Transport,
     /// For TLS: the roots, and the name that is asked for and checked.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
@@ -43,18 +43,18 @@ pub struct Options {
     pub split_ports: bool,
     /// A preloaded Route, `<sip:holdline;lr>` for one.
     pub route: Option<String>,
-    /// The Request-URI of its REGISTER where that is not `sip:` and the domain (phones with only a "server" field).
+    /// The Request-URI of its REGISTER where that is not `sip:` and the domain (handsets with only a "server" field).
     pub registrar_uri: Option<String>,
     /// Header parameters of its Contact, each with its semicolon (`;+sip.instance="<urn:uuid:…>";reg-id=1`).
     pub contact_params: String,
-    /// Sends its credentials again without being asked, as most phones do.
+    /// Sends its credentials again without being asked, as most handsets do.
     pub remembers_nonce: bool,
     /// Further headers of its REGISTER.
     pub headers: Vec<(String, String)>,
 }
 
 impl Options {
-    /// A phone of this user at `pbx.example`, by the RFC, over UDP, registering on demand.
+    /// A handset of this user at `pbx.example`, by the RFC, over UDP, registering on demand.
     pub fn new(user: &str, proxy: SocketAddr) -> Options {
         Options {
             user: user.to_owned(),
@@ -91,10 +91,10 @@ impl Options {
     }
 }
 
-/// When a phone registers again after success.
+/// The time at which a handset registers again after success.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Refresh {
-    /// Only when told to.
+    /// Only on demand.
     OnDemand,
     /// After this fraction of what was granted.
     Fraction(f64),
@@ -102,7 +102,7 @@ pub enum Refresh {
     Every(Duration),
 }
 
-/// What a phone answers to a request.
+/// The answer of a handset to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// This status.

@@ -1,4 +1,4 @@
-//! What a phone writes down.
+//! The record of a handset.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,15 +32,15 @@ pub struct Final {
 /// A message that came unasked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// When.
+    /// The time of its arrival.
     pub at: Instant,
-    /// From where.
+    /// The address it came from.
     pub from: SocketAddr,
     /// The message.
     pub message: Message,
 }
 
-/// Everything a phone saw. Lists keep their newest entries only, a thousand at least; the counters count all.
+/// Everything a handset saw. Lists keep their newest entries only, a thousand at least; the counters count all.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     /// Final answers to REGISTERs, in order.
@@ -71,9 +71,9 @@ pub struct Record {
     pub contact_sent: String,
     /// The Contact URIs of the last 2xx.
     pub contacts_back: Vec<String>,
-    /// The seconds that the last 2xx granted to the phone's own Contact, or by its Expires header.
+    /// The seconds that the last 2xx granted to the handset's own Contact, or by its Expires header.
     pub granted: Option<u32>,
-    /// Registered, as far as the phone knows.
+    /// Registered, as far as the handset knows.
     pub registered: bool,
     /// The Server header of the last 2xx.
     pub server: Option<String>,

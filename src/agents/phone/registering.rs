@@ -1,4 +1,4 @@
-//! One phone's registration: Call-ID, CSeq and credentials over its lifetime, RFC 3261 §10.2 and §22.2.
+//! One handset's registration: Call-ID, CSeq and credentials over its lifetime, RFC 3261 §10.2 and §22.2.
 
 use std::time::Instant;
 
@@ -28,12 +28,12 @@ impl Registration {
 
     /// Registers, or with `expires` 0 takes it back, answering challenges.
     pub(super) async fn run(&mut self, shared: &Shared, expires: u32) -> RegisterOutcome {
-        let outcome = self.attempt(shared, expires).await;
+        let outcome = self.register_once(shared, expires).await;
         shared.record.update(|record| record.registered = matches!(outcome, RegisterOutcome::Registered(1..)));
         outcome
     }
 
-    async fn attempt(&mut self, shared: &Shared, expires: u32) -> RegisterOutcome {
+    async fn register_once(&mut self, shared: &Shared, expires: u32) -> RegisterOutcome {
         if !shared.options.remembers_nonce {
             self.known = None;
         }
@@ -125,7 +125,7 @@ impl Registration {
     }
 }
 
-/// Writes down what a 2xx says; the seconds granted.
+/// Records the content of a 2xx and returns the seconds granted.
 fn accept(shared: &Shared, message: &Message, asked: u32) -> u32 {
     let contacts = message.contacts();
     shared.record.update(|record| {

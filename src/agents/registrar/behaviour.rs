@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::agents::sip::Message;
 use crate::agents::wire::Admission;
 
-/// How a registrar behaves until told otherwise.
+/// The behaviour of a registrar until another one is set.
 #[derive(Clone, Default)]
 pub enum Behaviour {
     /// As a registrar should.

@@ -1,6 +1,6 @@
-//! A registrar with digest authentication that can be told to fail in every way a real one does.
+//! A registrar with digest authentication that fails on request in every way a real one does.
 //!
-//! It keeps a location table, writes down every message it gets, and can send requests of its own to a phone that is
+//! It keeps a location table, writes down every message it gets, and can send requests of its own to a handset that is
 //! registered with it. UDP and TCP share one port, TLS has another.
 
 use std::collections::{HashMap, VecDeque};
@@ -128,7 +128,7 @@ impl Registrar {
         Ok(())
     }
 
-    /// What the next new REGISTERs meet, one each, before it behaves as told again.
+    /// The answers to the next new REGISTERs, one each, before it behaves as set again.
     pub fn next(&self, reactions: impl IntoIterator<Item = Reaction>) {
         self.shared.state().script.queue.extend(reactions);
     }

@@ -11,7 +11,7 @@ use crate::agents::digest::Algorithm;
 /// What a registrar is like from the start.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Told in the Server header of every response, so that a phone's record says who answered.
+    /// Told in the Server header of every response, so that a handset's record says who answered.
     pub name: String,
     /// The digest realm.
     pub realm: String,

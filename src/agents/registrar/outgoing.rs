@@ -1,4 +1,4 @@
-//! Requests of the registrar's own, to the phones that are registered with it.
+//! Requests of the registrar's own, to the handsets that are registered with it.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a registrar writes down.
+//! The record of a registrar.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use crate::flow::Transport;
 /// One message that arrived.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// When.
+    /// The time of its arrival.
     pub at: Instant,
-    /// Over what.
+    /// The transport it came over.
     pub transport: Transport,
-    /// From where.
+    /// The address it came from.
     pub source: SocketAddr,
     /// Connections are numbered; datagrams have none.
     pub connection: Option<u64>,

@@ -10,7 +10,7 @@ use crate::agents::digest::{Challenge, Credentials};
 use crate::agents::sip::{self, Message, NameAddr};
 use crate::agents::wire::Link;
 
-/// Nonces that are remembered; then all are forgotten, which costs a phone one more round.
+/// Nonces that are remembered; then all are forgotten, which costs a handset one more round.
 const MAX_NONCES: usize = 65_536;
 
 /// The nonces of one registrar, with their issue and the highest count seen.
@@ -63,7 +63,7 @@ enum Freshness {
     Foreign,
 }
 
-/// Why a REGISTER is refused, with what the refusal carries.
+/// The refusal of a REGISTER, with its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rejection {
     status: u16,
@@ -130,7 +130,7 @@ impl Shared {
         self.answer(link, message, rejection.status, &rejection.headers)
     }
 
-    /// True to the password? RFC 3261 §22.2.
+    /// Checks the credentials against the password, RFC 3261 §22.2.
     pub(super) fn check(&self, state: &mut State, message: &Message, now: Instant) -> Result<(), Rejection> {
         let Some(password) = &self.options.password else { return Ok(()) };
         let ours = |c: &Credentials| c.realm == self.options.realm && self.options.algorithms.contains(&c.algorithm);
@@ -226,7 +226,7 @@ fn contact_header(binding: &Binding, now: Instant) -> (&'static str, String) {
     ("Contact", format!("<{}>;expires={}{params}", binding.contact, binding.seconds_left(now)))
 }
 
-/// RFC 5626 §6: the Path value of the edge that the phone talks to (the last in the list) carries `ob`.
+/// RFC 5626 §6: the Path value of the edge that the handset talks to (the last in the list) carries `ob`.
 fn first_hop_is_outbound(path: &[String]) -> bool {
     path.last().is_some_and(|edge| NameAddr::read(edge).uri.split(';').any(|p| p.eq_ignore_ascii_case("ob")))
 }

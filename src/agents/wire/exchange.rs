@@ -1,4 +1,4 @@
-//! Client transactions: who waits for which response, and RFC 3261 §17.1.2 with its timers.
+//! Client transactions: the exchanges that wait for responses, and RFC 3261 §17.1.2 with its timers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 use super::{Link, lock};
 use crate::agents::sip::Message;
 
-/// Ended transactions that are remembered, to tell repeated and late responses from strays.
+/// The most ended transactions that are remembered, to distinguish repeated and late responses from strays.
 const MAX_ENDED: usize = 65_536;
 
 /// Timers of the non-INVITE client transaction, RFC 3261 §17.1.2.2.
@@ -39,7 +39,7 @@ impl Default for Timers {
     }
 }
 
-/// How a transaction went.
+/// The course of a transaction.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     /// How often the request was sent.
@@ -48,11 +48,11 @@ pub struct Exchange {
     pub provisional: Vec<(u16, Duration)>,
     /// From the first sending to the end.
     pub took: Duration,
-    /// How it ended.
+    /// The way it ended.
     pub end: End,
 }
 
-/// How a transaction ended.
+/// The end of a transaction.
 #[derive(Debug, Clone)]
 pub enum End {
     /// With a final response.

@@ -37,16 +37,16 @@ const MAX_ARRIVALS: usize = 65_536;
 /// Messages that may wait to be written to one connection.
 const MAX_ORDERS: usize = 8_192;
 
-/// What a [`Wire`] tells its agent.
+/// An event that a [`Wire`] reports to its agent.
 #[derive(Debug)]
 pub enum Incoming {
     /// A request, or a response that no open transaction wants.
     Message {
-        /// How an answer gets back.
+        /// The way for an answer.
         link: Link,
         /// The message.
         message: Message,
-        /// When.
+        /// The time of its arrival.
         at: Instant,
         /// For a response: it came after its transaction had given up (Timer F).
         late: bool,
@@ -65,19 +65,19 @@ pub enum Incoming {
     },
     /// A connection was accepted or made (for TLS: after the handshake).
     Opened {
-        /// It.
+        /// The connection.
         link: Link,
     },
     /// A connection ended.
     Closed {
         /// Its number.
         link: Link,
-        /// In words.
+        /// The reason in words.
         why: String,
     },
 }
 
-/// What becomes of those who connect.
+/// The treatment of peers that connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Admission {
     /// They are served.
@@ -94,11 +94,11 @@ pub enum Admission {
 /// One way to one peer: a datagram socket and an address, or a connection.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// How.
+    /// The transport.
     pub transport: Transport,
-    /// Our end.
+    /// The local address.
     pub local: SocketAddr,
-    /// Their end.
+    /// The peer's address.
     pub remote: SocketAddr,
     way: Way,
 }
@@ -273,7 +273,7 @@ impl Wire {
         Some(Link { transport: Transport::Udp, local: socket.addr, remote, way })
     }
 
-    /// What becomes of those who connect from now on.
+    /// Sets the treatment of peers that connect.
     pub fn set_admission(&self, admission: Admission) {
         self.shared.admission.send_replace(admission);
     }
@@ -382,7 +382,7 @@ impl Shared {
 async fn receive(socket: Arc<UdpSocket>, link: Link, shared: Arc<Shared>) {
     let mut buffer = vec![0; 65_536];
     loop {
-        // An error here reports that an earlier datagram met a closed port; the timers will tell.
+        // An error here reports that an earlier datagram met a closed port; the timers deal with that.
         let Ok((length, remote)) = socket.recv_from(&mut buffer).await else { continue };
         shared.arrived(&link.to(remote), Bytes::copy_from_slice(&buffer[..length])).await;
     }
@@ -395,7 +395,7 @@ async fn accept(listener: TcpListener, local: SocketAddr, tls: Option<TlsAccepto
     }
 }
 
-/// Lets a connection in, or not, as the agent is told to behave.
+/// Lets a connection in, or not, as the agent's behaviour says.
 async fn admit(
     mut tcp: TcpStream,
     local: SocketAddr,

@@ -55,7 +55,7 @@ pub(super) async fn serve<S: Stream>(
         Ok(why) => why.to_owned(),
         Err(error) => error.to_string(),
     };
-    // The socket is gone before anybody is told: a link that says it is closed is closed.
+    // The socket is closed before the event is reported: a link that is reported closed is closed.
     drop(stream);
     shared.ended(link, why).await;
     drop(orders);

@@ -1,4 +1,4 @@
-//! Who plays: DNS, two registrars, Holdline, and the phones.
+//! The cast: DNS, two registrars, Holdline, and the handsets.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use crate::flow::Transport;
 
 /// The customer's domain.
 pub(super) const DOMAIN: &str = "pbx.demo.example";
-/// The record that Holdline is told to look up.
+/// The record that Holdline looks up.
 const SRV: &str = "_sip._udp.pbx.demo.example";
 /// Seconds that DNS answers may be kept.
 const TTL: u32 = 30;
-/// The phones refresh this often, so that the story is short.
+/// The handsets refresh this often, so that the story is short.
 const REFRESH: Duration = Duration::from_secs(4);
 
-/// Everybody.
+/// The whole cast.
 pub(super) struct Cast {
     /// Kept running; it has no lines of its own.
     _dns: dns::Server,
@@ -40,12 +40,12 @@ pub(super) struct Cast {
     pub(super) failures: String,
     /// Holdline's setting.
     pub(super) attempt_timeout: &'static str,
-    /// When the phones were switched on.
+    /// When the handsets were switched on.
     pub(super) since: Instant,
 }
 
 impl Cast {
-    /// Starts everybody but the phones' registering, and says where they are.
+    /// Starts everything but the handsets' registering, and prints where each one is.
     pub(super) async fn assemble(args: &DemoArgs, say: &Narrator) -> anyhow::Result<Cast> {
         say.chapter("Who plays (everything on 127.0.0.1, ephemeral ports)");
         let named = |name| registrar::Options { kept: 10_000, ..registrar::Options::named(name) };
@@ -108,7 +108,7 @@ impl Cast {
         say.tell("             they give up on a REGISTER after 32 s (RFC 3261) or 16 s (Cisco SPA), as real ones do");
     }
 
-    /// The phones' refreshing begins.
+    /// The handsets' refreshing begins.
     pub(super) fn switch_phones_on(&self) {
         for (number, phone) in (0_u32..).zip(&self.phones) {
             // Not in step: between half the interval and the whole.
@@ -117,7 +117,7 @@ impl Cast {
     }
 }
 
-/// What Holdline is told. Everything else is as shipped.
+/// The settings of Holdline. Everything else is as shipped.
 fn settings(args: &DemoArgs, dns: &dns::Server) -> Vec<Setting> {
     let mut settings: Vec<Setting> = vec![
         ("srv", SRV.to_owned()),
@@ -132,7 +132,7 @@ fn settings(args: &DemoArgs, dns: &dns::Server) -> Vec<Setting> {
     settings
 }
 
-/// Phones of several kinds.
+/// Handsets of several kinds.
 fn options(number: u16, holdline: &Holdline) -> phone::Options {
     let transport = if number % 3 == 2 { Transport::Tcp } else { Transport::Udp };
     let mut options = phone::Options::new(&format!("{}", 100 + number), holdline.phone_side(transport)).over(transport);

@@ -1,4 +1,4 @@
-//! Holdline itself, as a child process: `holdline run` with ephemeral ports, which it tells in its log.
+//! Holdline itself, as a child process: `holdline run` with ephemeral ports, which are read from its log.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -19,9 +19,9 @@ const START: Duration = Duration::from_secs(10);
 pub(super) struct Holdline {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
-    /// Where phones connect.
+    /// Where handsets connect.
     pub(super) udp: SocketAddr,
-    /// Where phones connect.
+    /// Where handsets connect.
     pub(super) tcp: SocketAddr,
     /// Where the PBX's requests arrive.
     pub(super) upstream: SocketAddr,
@@ -60,7 +60,7 @@ impl Holdline {
         }
     }
 
-    /// Where phones connect.
+    /// Where handsets connect.
     pub(super) fn phone_side(&self, transport: Transport) -> SocketAddr {
         if transport == Transport::Udp { self.udp } else { self.tcp }
     }

@@ -36,7 +36,7 @@ pub struct DemoArgs {
     pub registrar_rejects: bool,
 }
 
-/// How often the state is told after the story.
+/// The interval at which the state is printed after the story.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells the story. Ctrl-C (SIGTERM, SIGHUP) ends it at any moment.

@@ -43,7 +43,7 @@ impl Narrator {
         self.line(RED, &format!("✗ {text}"));
     }
 
-    /// What Holdline itself says.
+    /// A line of Holdline's own log.
     pub(super) fn quote(&self, text: &str) {
         self.line(DIM, &format!("    holdline: {text}"));
     }
@@ -59,7 +59,7 @@ impl Narrator {
     }
 
     fn write(&self, colour: &str, text: &str) {
-        // Nobody reads on (`| head`): the story goes on all the same, for its exit code.
+        // The reader may have gone (`| head`): the story goes on all the same, for its exit code.
         let mut out = std::io::stdout().lock();
         let _ = if self.colours && !colour.is_empty() {
             writeln!(out, "\x1b[{colour}m{text}\x1b[0m")

@@ -13,16 +13,16 @@ use crate::agents::phone::{Phone, Record};
 use crate::agents::registrar::{Behaviour, Outgoing, Registrar};
 use crate::agents::wire::Timers;
 
-/// All phones are registered this soon after they are switched on.
+/// All handsets are registered this soon after they are switched on.
 const FIRST: Duration = Duration::from_secs(10);
-/// All phones are at the other registrar this soon after theirs went silent: a refresh interval, three attempts of 4 s
-/// one after the other, and the attempt under way when the third strike fell.
+/// All handsets are at the other registrar this soon after theirs went silent: a refresh interval, three attempts of 4 s
+/// one after the other, and the attempt under way at the third strike.
 const AFTER_SILENCE: Duration = Duration::from_secs(25);
 /// The same after it refuses: attempts are paced 1 s and 3 s.
 const AFTER_REFUSAL: Duration = Duration::from_secs(15);
-/// Nobody moves for this long at least: two refreshes of each phone.
+/// No handset moves for this long at least: two refreshes of each.
 const STICKY: Duration = Duration::from_secs(12);
-/// Phones answer the registrar's own requests this soon.
+/// Handsets answer the registrar's own requests this soon.
 const RING: Duration = Duration::from_secs(5);
 
 /// The story from the first registration to the return to A. An error says which promise was not kept.
@@ -99,7 +99,7 @@ async fn b_refuses(cast: &mut Cast, say: &Narrator) -> anyhow::Result<()> {
 }
 
 impl Cast {
-    /// Waits until every phone has a 2xx from this registrar that is younger than `since`.
+    /// Waits until every handset has a 2xx from this registrar that is younger than `since`.
     async fn wait_for_phones(
         &mut self,
         server: &str,
@@ -116,7 +116,7 @@ impl Cast {
         self.no_errors()
     }
 
-    /// No phone ever saw an error.
+    /// No handset ever saw an error.
     fn no_errors(&self) -> anyhow::Result<()> {
         let errors: Vec<String> = self.phones.iter().flat_map(complaints).collect();
         if let Some(first) = errors.first() {
@@ -134,7 +134,7 @@ impl Cast {
     }
 }
 
-/// Errors that a phone saw, and answers that it never asked for.
+/// Errors that a handset saw, and answers that it never asked for.
 fn complaints(phone: &Phone) -> Vec<String> {
     let strays = |r: &Record| r.unexpected.iter().chain(&r.late).map(|s| s.message.status()).collect::<Vec<_>>();
     let mut complaints = phone.read(Record::errors);
@@ -142,7 +142,7 @@ fn complaints(phone: &Phone) -> Vec<String> {
     complaints.iter().map(|complaint| format!("phone {}: {complaint}", phone.options().user)).collect()
 }
 
-/// The registrar sends every phone an OPTIONS, to the Contact that it was given.
+/// The registrar sends every handset an OPTIONS, to the Contact that it was given.
 async fn ring(registrar: &Registrar, phones: &[Phone], say: &Narrator) -> anyhow::Result<()> {
     let mut calls = JoinSet::new();
     for phone in phones {
@@ -168,7 +168,7 @@ async fn ring(registrar: &Registrar, phones: &[Phone], say: &Narrator) -> anyhow
     Ok(())
 }
 
-/// The phones' and registrars' own numbers.
+/// The handsets' and registrars' own numbers.
 pub(super) fn summary(cast: &Cast, say: &Narrator) {
     let sum = |count: fn(&Record) -> usize| cast.phones.iter().map(|p| p.read(count)).sum::<usize>();
     say.chapter("By the phones' and registrars' own records");
@@ -187,7 +187,7 @@ pub(super) fn summary(cast: &Cast, say: &Narrator) {
     say.tell(&format!("took          {:.0} s", cast.since.elapsed().as_secs_f64()));
 }
 
-/// The phones refresh until somebody stops the demo; an error only if Holdline ends.
+/// The handsets refresh until the demo is stopped; an error only if Holdline ends.
 pub(super) async fn go_on(cast: &mut Cast, say: &Narrator, every: Duration) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(every);
     loop {
@@ -206,7 +206,7 @@ pub(super) async fn go_on(cast: &mut Cast, say: &Narrator, every: Duration) -> a
     }
 }
 
-/// Waits, and says what Holdline says in the meantime. An error only if Holdline ends.
+/// Waits, and prints what Holdline logs in the meantime. An error only if Holdline ends.
 async fn until<T>(wait: impl Future<Output = T>, holdline: &mut Holdline, say: &Narrator) -> anyhow::Result<T> {
     tokio::pin!(wait);
     loop {

@@ -59,7 +59,7 @@ fn at_least_a_second(text: &str) -> Result<Duration, String> {
 /// The settings of [`PROBE_KEYS`], still as text.
 #[derive(Debug, Clone)]
 pub struct ProbeArgs {
-    /// What flags and variables said.
+    /// The values of flags and variables.
     pub layers: Layers,
 }
 

@@ -29,7 +29,7 @@ pub struct History {
 /// One kept look, not yet read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Kept {
-    /// Seconds since 1970, then a number to tell those of one second apart.
+    /// Seconds since 1970, then a number that distinguishes those of one second.
     at: (u64, u32),
     name: String,
     path: PathBuf,
@@ -168,7 +168,7 @@ fn read(path: &Path) -> Option<Look> {
     serde_json::from_slice(&json).ok()
 }
 
-/// A NAME as part of a file name: readable, and told from its like by a digest.
+/// A NAME as part of a file name: readable, and distinguished from similar ones by a digest.
 fn slug(input: &str) -> String {
     let readable: String =
         input.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_')).take(60).collect();

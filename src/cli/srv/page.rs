@@ -62,7 +62,7 @@ fn measured(screen: &Screen, record: &RecordLook, out: &mut String) {
             let order = if turn == 0 { target.order.unwrap_or_default().to_string() } else { String::new() };
             let first = format!("{order:>3}  {:<15}  ", address.address);
             let indent = " ".repeat(first.chars().count());
-            out.push_str(&screen.paragraph((ink(address.state), &first), &told(record.transport, address)));
+            out.push_str(&screen.paragraph((ink(address.state), &first), &one_line(record.transport, address)));
             if let Some(tls) = &address.tls {
                 for line in certificate(tls) {
                     out.push_str(&screen.paragraph((Ink::Plain, &indent), &line));
@@ -73,7 +73,7 @@ fn measured(screen: &Screen, record: &RecordLook, out: &mut String) {
 }
 
 /// `TCP 0.4 ms, TLSv1.3, OPTIONS 200 OK in 1.2 ms, Server: Kamailio`.
-fn told(transport: Option<Transport>, address: &AddressLook) -> String {
+fn one_line(transport: Option<Transport>, address: &AddressLook) -> String {
     let mut parts = Vec::new();
     match (address.connect_ms, transport) {
         (Some(ms), _) => parts.push(format!("TCP {ms} ms")),

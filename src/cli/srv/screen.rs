@@ -1,4 +1,4 @@
-//! What a terminal may be sent: known colours, known widths, and no control character of a stranger's.
+//! Output that is safe for a terminal: known colours, known widths, and no control character of an untrusted peer.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -127,7 +127,7 @@ pub fn print(text: &str) -> io::Result<()> {
 
 /// One line on standard error.
 pub fn complain(text: &str) {
-    // Nobody is left to be told where this fails.
+    // A failure here cannot be reported any more.
     let _ = writeln!(io::stderr(), "holdline: {}", tame(text));
 }
 

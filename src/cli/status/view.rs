@@ -170,7 +170,7 @@ pub(super) fn rendered(status: &Status) -> String {
     }
     let mut text = lines.join("\n") + "\n\n" + &targets(upstream);
     for strike in &upstream.strikes {
-        text += &format!("  counted: {}\n", told(strike));
+        text += &format!("  counted: {}\n", cause_of(strike));
     }
     text + &events(&upstream.events)
 }
@@ -212,8 +212,8 @@ fn phones(bindings: &Bindings) -> String {
 }
 
 fn connections(flows: &[Flow]) -> String {
-    let told = |flow: &Flow| format!("{} {} {}", visible(&flow.side), visible(&flow.transport), flow.connections);
-    let some: Vec<String> = flows.iter().filter(|flow| flow.connections > 0).map(told).collect();
+    let words = |flow: &Flow| format!("{} {} {}", visible(&flow.side), visible(&flow.transport), flow.connections);
+    let some: Vec<String> = flows.iter().filter(|flow| flow.connections > 0).map(words).collect();
     if some.is_empty() { "none".to_owned() } else { some.join(", ") }
 }
 
@@ -284,7 +284,7 @@ fn events(events: &[Event]) -> String {
                 }
                 text.push('\n');
                 for strike in strikes {
-                    text += &format!("  {}\n", told(strike));
+                    text += &format!("  {}\n", cause_of(strike));
                 }
             }
             Event::TargetsChanged { age_seconds, added, removed } => {
@@ -304,7 +304,7 @@ fn events(events: &[Event]) -> String {
 }
 
 /// `5 min 20 s ago: response 503 "Service Unavailable"`.
-fn told(strike: &Strike) -> String {
+fn cause_of(strike: &Strike) -> String {
     let mut text = format!("{} ago: {}", span(strike.age_seconds), visible(&strike.cause));
     if let Some(code) = strike.code {
         text += &format!(" {code}");

@@ -99,7 +99,7 @@ fn cancelled_timers_wake_nobody() {
         assert_eq!(answer(&mut tx, &msg(n), 200, 1), Some(200));
     }
     send(&mut tx, &msg(99), 300);
-    // The fifty cancelled Timers E come up once, and then the next deadline is one that somebody waits for.
+    // The fifty cancelled Timers E come up once, and then the next deadline is one that a transaction waits for.
     tx.handle_timeout(ms(500));
     assert_eq!(tx.poll_timeout(), Some(ms(800)));
 }

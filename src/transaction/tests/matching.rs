@@ -32,7 +32,7 @@ fn a_final_answer_is_replayed_where_the_retransmission_came_from() {
     assert_eq!(asked(&mut tx), ["phone← 200"]);
     assert_eq!(receive(&mut tx, &msg, 20), Inbound::Retransmission);
     assert_eq!(asked(&mut tx), ["phone← 200 again"]);
-    // The phone's NAT has given it another port meanwhile.
+    // The handset's NAT has given it another port meanwhile.
     let moved = connection();
     assert_eq!(tx.receive_request(&msg, moved, moved, false, ms(30)), Inbound::Retransmission);
     assert_eq!(asked(&mut tx), ["connection← 200 again"]);

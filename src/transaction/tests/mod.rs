@@ -14,7 +14,7 @@ use super::*;
 use crate::flow::{ConnId, SocketId};
 use crate::message::{Message, Method};
 
-/// The phone's flow, datagrams.
+/// The handset's flow, datagrams.
 fn phone() -> Flow {
     udp(0, "192.0.2.10:5060")
 }
@@ -38,7 +38,7 @@ fn scan(text: &str) -> Message {
     Message::scan(Bytes::copy_from_slice(text.as_bytes())).expect("a message")
 }
 
-/// A request as a phone sends it; what a test varies is an argument.
+/// A request as a handset sends it; what a test varies is an argument.
 fn request(method: &str, branch: &str, cseq: u32) -> Message {
     scan(&format!(
         "{method} sip:bob@example.com SIP/2.0\r\n\
@@ -76,12 +76,12 @@ fn tables() -> Transactions {
     tables_of(1000)
 }
 
-/// Tables for so many transactions, with a seed that everybody knows.
+/// Tables for so many transactions, with a seed that is no secret.
 fn tables_of(limit: usize) -> Transactions {
     Transactions::with_seed(Timers::default(), limit, [0; 16])
 }
 
-/// The phone's request reaches the server table, on datagrams.
+/// The handset's request reaches the server table, on datagrams.
 fn receive(tx: &mut Transactions, msg: &Message, at: u64) -> Inbound {
     tx.receive_request(msg, phone(), phone(), false, clock::ms(at))
 }

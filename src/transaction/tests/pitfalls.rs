@@ -61,7 +61,7 @@ fn ack_for_a_failure_is_hop_by_hop() {
          CSeq: 7 ACK\r\n\
          Content-Length: 0\r\n\r\n";
     assert_eq!(acks.iter().map(|ack| String::from_utf8_lossy(ack.bytes())).collect::<Vec<_>>(), [expected]);
-    // The failure again: so is the ACK, and the caller hears nothing.
+    // The failure again: so is the ACK, and the caller is not told of it.
     assert!(take_response(&mut tx, &busy, target(), ms(550)).is_none());
     assert_eq!(asked(&mut tx), ["target← ACK again"]);
     assert_quiet(&mut tx);
@@ -107,7 +107,7 @@ fn ack_of_a_failure_ends_here_and_ack_of_a_2xx_goes_on() {
     assert_eq!(receive(&mut tx, &request("ACK", "z9hG4bKx", 1), 710), Inbound::AckAbsorbed);
     assert_eq!(pass_time(&mut tx, 60_000), ["5700 server ended"]);
 
-    // The 2xx's ACK has a branch of its own, but for phones that keep the INVITE's.
+    // The 2xx's ACK has a branch of its own, but for handsets that keep the INVITE's.
     let invite = request("INVITE", "z9hG4bKy", 2);
     let id = receive_new(&mut tx, &invite, 60_000);
     respond(&mut tx, id, &invite, 200, 60_010);
@@ -135,7 +135,7 @@ fn cancel_waits_for_a_provisional_and_takes_the_invites_branch_and_flow() {
     assert_eq!(cancel.top_via().and_then(|via| via.branch).map(|span| span.of(buf)), Some(&b"z9hG4bK-1"[..]));
     assert_eq!(cancel.cseq().map(|cseq| cseq.number), Some(7));
     assert_eq!(cancel.to_tag(), None);
-    // Lost: it is a transaction of its own, and nobody hears of it.
+    // The loss of the CANCEL's answer is reported to nobody: the CANCEL is a transaction of its own.
     assert_eq!(pass_time(&mut tx, 1300), ["1200 target← CANCEL again"]);
     assert_eq!(answer(&mut tx, cancel, 200, 1400), None);
     assert_eq!(answer(&mut tx, &invite, 487, 1500), Some(487));
@@ -285,7 +285,7 @@ fn timer_c_asks_the_caller_and_cancels_by_itself_what_was_dropped() {
     assert_quiet(&mut tx);
 }
 
-/// As an RFC 2543 phone sends it: no branch, or one without the cookie.
+/// As an RFC 2543 handset sends it: no branch, or one without the cookie.
 fn old_request(method: &str, via_params: &str, to_params: &str, cseq: u32) -> Message {
     scan(&format!(
         "{method} sip:bob@example.com SIP/2.0\r\n\
@@ -361,7 +361,7 @@ fn one_branch_for_every_register_gets_no_old_401() {
     assert_eq!(receive(&mut tx, &first, 500), Inbound::Retransmission);
     assert_eq!(receive(&mut tx, &authorized, 520), Inbound::Retransmission);
     assert_eq!(asked(&mut tx), ["phone← 200", "phone← 401 again", "phone← 200 again"]);
-    // Another method, another phone with the same habit, another call of the same phone.
+    // Another method, another handset with the same habit, another call of the same handset.
     let text = String::from_utf8_lossy(first.bytes()).into_owned();
     receive_new(&mut tx, &request("OPTIONS", "z9hG4bK-always", 1), 600);
     receive_new(&mut tx, &scan(&text.replace("UDP 192.0.2.10", "UDP 192.0.2.11")), 600);

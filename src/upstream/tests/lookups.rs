@@ -1,4 +1,4 @@
-//! DNS: when it is asked, and what its answers do to a healthy fleet (nothing).
+//! Lookups: their schedule, and that their answers do nothing to healthy handsets.
 
 use super::*;
 
@@ -53,8 +53,8 @@ fn dns_down_at_boot_is_asked_again_often_enough_to_be_ready_soon() {
     bench.refresh(Ok(set("ab")));
     assert!(bench.upstream.ready());
     let events = serde_json::to_value(bench.upstream.snapshot(bench.now).events).unwrap();
-    let told: Vec<_> = events.as_array().unwrap().iter().map(|e| e["event"].as_str().unwrap()).collect();
-    assert_eq!(told, ["dns_failing", "dns_recovered", "targets_changed"], "told once, not a hundred times");
+    let listed: Vec<_> = events.as_array().unwrap().iter().map(|e| e["event"].as_str().unwrap()).collect();
+    assert_eq!(listed, ["dns_failing", "dns_recovered", "targets_changed"], "once, not a hundred times");
 }
 
 #[test]

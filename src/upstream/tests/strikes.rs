@@ -1,4 +1,4 @@
-//! The failover table: what rolls over, and what does not.
+//! The failover table: the rows that roll over, and those that do not.
 
 use super::*;
 
@@ -28,8 +28,8 @@ fn different_causes_add_up() {
     let mut bench = Bench::with("ab");
     bench.attempts(&[TIMEOUT, code(503), REFUSED]);
     assert_eq!(bench.active(), 'b');
-    let told = bench.rollovers()[0].to_string();
-    assert!(told.contains("3 consecutive failures from 1 handsets: timeout now, 503 now, refused now"), "{told}");
+    let text = bench.rollovers()[0].to_string();
+    assert!(text.contains("3 consecutive failures from 1 handsets: timeout now, 503 now, refused now"), "{text}");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_late_200_of_the_old_target_does_not_clear_the_new_ones_count() {
 }
 
 #[test]
-fn epochs_tell_two_activations_of_the_same_target_apart() {
+fn epochs_distinguish_two_activations_of_the_same_target() {
     let mut bench = Bench::with("ab");
     let first_time = bench.begin();
     bench.attempts(&[TIMEOUT; 6]);
