@@ -319,7 +319,7 @@ fn docs_limits_are_those_of_the_code() {
         ("bindings of one address of record", holdline::proxy::bindings::MAX_PER_AOR),
         ("Contacts in one REGISTER", holdline::proxy::contact::MAX_CONTACTS),
         ("TCP and TLS connections accepted", default("limit_connections")),
-        ("TLS handshakes with phones at one time", transport.handshakes),
+        ("TLS handshakes with handsets at one time", transport.handshakes),
         ("connections to the upstream", holdline::proxy::Settings::default().max_upstream_connections),
         ("bytes waiting on one connection", transport.queue_bytes / 1024),
         ("SRV records of one answer", records::MAX_RECORDS),
@@ -327,9 +327,9 @@ fn docs_limits_are_those_of_the_code() {
         ("targets of earlier record sets, for their dialogs and bindings", MAX_PAST_TARGETS),
         ("targets with metrics of their own", holdline::metrics::MAX_TARGETS),
         ("events in `/status`", events::MAX_EVENTS),
-        ("strikes told of with a rollover", failover::MAX_STRIKES),
+        ("strikes reported with a rollover", failover::MAX_STRIKES),
         ("a peer's own words kept with a failure", events::MAX_DETAIL),
-        ("phones in one answer of the control socket", holdline::proxy::phones::MAX_LISTED),
+        ("handsets in one answer of the control socket", holdline::proxy::phones::MAX_LISTED),
     ];
     for (what, bound) in rows {
         assert_eq!(bound_in(&page, what), bound, "{what}");
