@@ -352,11 +352,8 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Commit of the build, where the build says it (`HOLDLINE_REVISION`).
-pub const REVISION: &str = match option_env!("HOLDLINE_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+/// Commit of the build, as `build.rs` found it; `unknown` where nothing says it.
+pub const REVISION: &str = env!("HOLDLINE_REVISION");
 
 #[cfg(target_os = "linux")]
 fn register_process(registry: &Registry) {

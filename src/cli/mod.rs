@@ -35,8 +35,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// `0.1.0 (commit)`.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// `0.2.0 (commit)`: the version, and the commit it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("HOLDLINE_REVISION"), ")");
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
