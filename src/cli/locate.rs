@@ -52,6 +52,11 @@ pub struct ControlArgs {
 }
 
 impl FileArgs {
+    /// As if this file had been given.
+    pub(super) fn of(path: PathBuf) -> FileArgs {
+        FileArgs { config: Some(path) }
+    }
+
     /// What the file says. Without one: nothing.
     fn layers(&self) -> Result<Layers, Failure> {
         let mut layers = Layers::default();
@@ -103,11 +108,16 @@ pub(super) fn ask(path: &Path, command: &Command) -> Result<Value, Failure> {
     }
 }
 
+/// `HOST:PORT` of the Holdline that runs with this file.
+pub(super) fn admin_of(file: &FileArgs) -> Result<String, Failure> {
+    Ok(on_loopback(whereabouts(&file.layers()?)?.admin).to_string())
+}
+
 impl AdminArgs {
     /// `HOST:PORT` to connect to. What Holdline binds to may be a wildcard; it is asked on loopback then.
     pub(super) fn address(&self, file: &FileArgs) -> Result<String, Failure> {
         let Some(given) = &self.admin else {
-            return Ok(on_loopback(whereabouts(&file.layers()?)?.admin).to_string());
+            return admin_of(file);
         };
         let text = given.trim();
         let usage = |what: &str| Failure::Usage(format!("--admin {text}: {what}; write http://127.0.0.1:9460"));

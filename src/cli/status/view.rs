@@ -135,6 +135,45 @@ struct Counts {
     failed: u64,
 }
 
+/// What one line has room for.
+pub(super) struct Overview<'a> {
+    pub(super) source: &'a str,
+    pub(super) active: Option<&'a str>,
+    pub(super) active_seconds: Option<f64>,
+    pub(super) handsets: usize,
+    /// The worst that there is to say, in a few words.
+    pub(super) state: String,
+}
+
+/// The same report in one line.
+pub(super) fn overview(status: &Status) -> Overview<'_> {
+    let upstream = &status.upstream;
+    let failures = upstream.targets.iter().find(|target| target.active).map_or(0, |target| target.failures);
+    let first = upstream.targets.first().is_none_or(|target| target.active);
+    let state = if status.draining {
+        "STOPPING".to_owned()
+    } else if upstream.active.is_none() {
+        "NO TARGETS YET".to_owned()
+    } else if upstream.all_targets_failed {
+        "ALL TARGETS FAIL".to_owned()
+    } else if failures > 0 {
+        format!("{failures} of {} failures", upstream.failover_threshold)
+    } else if upstream.dns.stale {
+        "DNS stale".to_owned()
+    } else if first {
+        "ok".to_owned()
+    } else {
+        "rolled over".to_owned()
+    };
+    Overview {
+        source: &upstream.source,
+        active: upstream.active.as_deref(),
+        active_seconds: upstream.active_seconds,
+        handsets: status.bindings.count,
+        state,
+    }
+}
+
 /// Lamps are drawn up to this threshold; beyond it, numbers.
 const LAMPS: usize = 10;
 

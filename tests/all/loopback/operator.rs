@@ -385,3 +385,55 @@ async fn operator_sees_a_silent_target_as_a_time_out() {
     let said = operated.ask(&["phones", "100"]).await;
     assert!(said.code == 1 && said.out.contains("failed: timeout"), "{said:?}");
 }
+
+/// Several Holdlines on one machine: each file is one, and what cannot be said of it is said.
+#[tokio::test]
+async fn operator_sees_every_holdline_of_the_machine_at_once() {
+    let (north, south) = (Setup::new().start().await, Setup::new().with(&["--retry=false"]).start().await);
+    registered(north.phone("204").register().await);
+    south.servers[0].behave("answer 503").await;
+    assert!(!south.phone("205").register().await.is_registered());
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let admin = |stage: &Stage| format!("srv = \"_sip._udp.pbx.example\"\nadmin = \"{}\"\n", stage.holdline.admin());
+    write("north.toml", &admin(&north));
+    write("south.toml", &admin(&south));
+    write("notes.txt", "no instance");
+    let ask = |json: bool| {
+        let folder = folder.path().display().to_string();
+        async move {
+            let mut arguments = vec!["status", "--all", "--config-dir", &folder];
+            arguments.extend(json.then_some("--json"));
+            run(&arguments).await
+        }
+    };
+    let said = ask(false).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines.len(), 3, "{said:?}");
+    assert!(lines[0].starts_with("INSTANCE  UPSTREAM"), "{said:?}");
+    assert!(
+        lines[1].starts_with("north ") && lines[1].contains(&north.labels[0]) && lines[1].ends_with(" 1       ok"),
+        "{said:?}"
+    );
+    assert!(lines[2].starts_with("south ") && lines[2].ends_with("1 of 3 failures"), "{said:?}");
+
+    // One that cannot be up, one that is not, and one that nobody can read.
+    write("twin.toml", &admin(&north));
+    write("west.toml", "srv = \"_sip._udp.pbx.example\"\nadmin = \"127.0.0.1:9\"\n");
+    write("zero.toml", "admn = 1\n");
+    let said = ask(false).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    let state = |name: &str| said.out.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(state("twin").contains("the admin address of north"), "{said:?}");
+    assert!(state("west").contains("no answer from http://127.0.0.1:9/status"), "{said:?}");
+    assert!(state("zero").contains("admn"), "{said:?}");
+    let said = ask(true).await;
+    let objects: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(objects["north"]["bindings"]["count"], 1, "{objects:#}");
+    assert!(objects["west"]["error"].is_string() && said.code == 1, "{objects:#}");
+    assert_eq!(run(&["status", "--all", "--admin", "127.0.0.1:1"]).await.code, 64);
+    let empty = tempfile::tempdir().unwrap();
+    let said = run(&["status", "--all", "--config-dir", empty.path().to_str().unwrap()]).await;
+    assert!(said.code == 69 && said.err.contains("no .toml file"), "{said:?}");
+}
