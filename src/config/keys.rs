@@ -1,6 +1,6 @@
 //! Every setting: its name as flag, as variable and in the file, its default and its help text, once.
 //!
-//! The command line, the file reader, "did you mean" and the table in the README are all made from this list.
+//! The command line, the file reader, "did you mean" and the tables in docs/configuration.md are all made from this list.
 
 /// One setting of `holdline run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

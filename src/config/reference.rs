@@ -92,12 +92,13 @@ fn about_of(key: &Key) -> &'static About {
 #[must_use]
 pub fn page() -> String {
     let mut page = String::from(HEAD);
-    page.push_str("| setting | default | live |\n|---|---|---|\n");
+    page.push_str("| setting | default | live | |\n|---|---|---|---|\n");
     for key in KEYS {
         let default =
             if key.default.is_empty() { String::new() } else { format!("`{}`", key.default.replace(',', "`, `")) };
         let live = if key.live { "yes" } else { "restart" };
-        line(&mut page, &format!("| [`{0}`](#{0}) | {default} | {live} |", key.name));
+        let help = key.help.replace('|', "\\|");
+        line(&mut page, &format!("| [`{0}`](#{0}) | {default} | {live} | {help} |", key.name));
     }
     for key in KEYS {
         section(&mut page, key);
@@ -116,8 +117,11 @@ Where several values may be given, the flag is repeated, the file has a list, an
 `500ms`, `1m`, or as seconds. An empty variable says nothing, but for `HOLDLINE_SRV` and `HOLDLINE_OUTBOUND_PROXY`, whose blank is
 an answer: there is none.
 
-A mistake is told in one line that names the setting, the value, where it came from and what would be right; the process ends with code
-78. `holdline run --check` validates and leaves.
+A mistake is reported in one line that names the setting, the value, where it came from and what would be right. `holdline run --check`
+validates, certificates included, and leaves. Exit codes: 0 clean stop, 64 wrong command line, 78 bad configuration, 69 something
+is unavailable (a port in use), 1 anything else. SIGTERM drains: new dialogs are refused with 503, what is under way is finished.
+
+`holdline completions bash` prints completions for a shell, `holdline man` and `holdline man run` manual pages.
 
 The file, and every file it names, is read again within four seconds after it has changed, and at once on SIGHUP. *Live* settings take
 effect then; the others at the next start, which the log says. A mistake in them changes nothing: the old settings stay, the log

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use holdline::config::keys::KEYS;
 use holdline::metrics::Metrics;
 
 /// What may not be in a pure folder, outside of its tests.
@@ -70,10 +69,21 @@ fn files(under: &str, ending: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Pages that are not in `docs/`.
+const TOP: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "deploy/README.md",
+    "certs/README.md",
+];
+
 /// The project's own pages.
 fn pages() -> Vec<PathBuf> {
     let mut pages = files("docs", ".md");
-    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md", "certs/README.md"] {
+    for name in TOP {
         pages.push(root().join(name));
     }
     pages
@@ -271,46 +281,100 @@ fn every_pitfall_names_tests_that_exist() {
     assert!(found.is_empty(), "docs/pitfalls.md:\n{found}");
 }
 
+/// Bytes that the README may have: it is read in a few minutes, and leads to the rest.
+const README: usize = 9000;
+
+#[test]
+fn the_readme_is_short_and_its_pictures_are_small() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.len() <= README, "README.md has {} bytes, more than {README}", readme.len());
+    let mut pictures = 0;
+    for name in readme.split('"').filter(|part| part.ends_with(".png")) {
+        let bytes = fs::read(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(bytes.starts_with(b"\x89PNG") && bytes.len() < 200_000, "{name}: {} bytes", bytes.len());
+        pictures += 1;
+    }
+    assert_eq!(pictures, 2, "light and dark");
+}
+
+#[test]
+fn the_index_of_the_pages_leads_to_every_page() {
+    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
+    let missing: Vec<String> = files("docs", ".md")
+        .iter()
+        .map(|path| name(path).trim_start_matches("docs/").to_owned())
+        .filter(|page| page != "README.md" && (!page.starts_with("adr/") || page == "adr/README.md"))
+        .filter(|page| !links(&index).contains(&page.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "docs/README.md does not lead to {missing:?}");
+}
+
+/// What a measurement is given in.
+const UNITS: [&str; 3] = ["µs", "MB", "GB"];
+
+/// Figures with such a unit, as they are written.
+fn figures(text: &str) -> Vec<String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let plain = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric() && c != 'µ').to_owned();
+    let pairs = words.windows(2).map(|pair| (plain(pair[0]), plain(pair[1])));
+    let number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
+    pairs
+        .filter(|(before, unit)| number(before) && UNITS.contains(&unit.as_str()))
+        .map(|(number, unit)| format!("{number} {unit}"))
+        .collect()
+}
+
+/// Figures of one text that are not among the named ones of `docs/performance.md`.
+fn strays(text: &str, page: &str) -> Vec<String> {
+    let named = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let named: Vec<&str> = named.collect();
+    figures(text).into_iter().filter(|figure| !named.contains(&figure.as_str())).collect()
+}
+
+/// A figure that was measured anew is written in one place; whoever repeats the old one is found.
+#[test]
+fn figures_are_those_of_the_page_about_performance() {
+    let page = fs::read_to_string(root().join("docs/performance.md")).unwrap();
+    let mut found = String::new();
+    // Decisions and changes say what was so at their time.
+    let dated =
+        |path: &Path| ["docs/adr/", "docs/performance.md", "CHANGELOG.md"].iter().any(|d| name(path).starts_with(d));
+    let manifests = files("deploy", ".yaml").into_iter().chain(files("deploy", ".toml"));
+    for path in pages().into_iter().chain(manifests).filter(|path| !dated(path)) {
+        for figure in strays(&fs::read_to_string(&path).unwrap(), &page) {
+            writeln!(found, "{}: {figure}", name(&path)).unwrap();
+        }
+    }
+    assert!(found.is_empty(), "docs/performance.md has no such named figure:\n{found}");
+
+    assert_eq!(strays("it takes 37 MB, or (9.2 µs)", &page), Vec::<String>::new());
+    assert_eq!(strays("it takes 38 MB, or\n15.5 µs.", &page), ["38 MB", "15.5 µs"]);
+}
+
 /// Targets of `[text](target)`.
 fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
 }
 
 #[test]
-fn the_readmes_settings_are_the_settings() {
-    let mut table = String::from("| setting | value | default | |\n|---|---|---|---|\n");
-    for key in KEYS {
-        let default = match key.default {
-            "" => String::new(),
-            default => format!("`{}`", default.replace(',', "`, `")),
-        };
-        let several = if key.many { ", several" } else { "" };
-        writeln!(table, "| `{}` | {}{several} | {default} | {} |", key.name, cell(key.value), cell(key.help)).unwrap();
-    }
-    compare("settings", &table);
-}
-
-#[test]
-fn the_readmes_metrics_are_the_metrics() {
+fn the_page_of_metrics_has_the_metrics() {
     let metrics = Metrics::new();
     let mut table = String::from("| metric | type | labels | |\n|---|---|---|---|\n");
     for family in metrics.families() {
         let labels = family.labels.join(", ");
         writeln!(table, "| `{}` | {} | {labels} | {} |", family.name, family.kind, cell(family.help)).unwrap();
     }
-    compare("metrics", &table);
+    compare("docs/metrics.md", "metrics", &table);
 }
 
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-/// The README's section between `<!-- name: … -->` and `<!-- /name -->` must be this table; with `HOLDLINE_BLESS` set
+/// The page's section between `<!-- name: … -->` and `<!-- /name -->` must be this table; with `HOLDLINE_BLESS` set
 /// it becomes it.
-fn compare(section: &str, table: &str) {
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _held = ONE_AT_A_TIME.lock();
-    let path = root().join("README.md");
+fn compare(page: &str, section: &str, table: &str) {
+    let path = root().join(page);
     let text = fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(&format!("<!-- {section}: ")).expect("the section begins");
     let (opening, rest) = rest.split_once("-->\n").expect("the section's first line ends");
@@ -320,5 +384,5 @@ fn compare(section: &str, table: &str) {
         fs::write(&path, new).unwrap();
         return;
     }
-    assert!(found == table, "README.md's {section} differ; HOLDLINE_BLESS=1 cargo test tidy writes:\n{table}");
+    assert!(found == table, "{page}: {section} differ; HOLDLINE_BLESS=1 cargo test tidy writes:\n{table}");
 }

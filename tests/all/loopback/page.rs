@@ -202,7 +202,7 @@ fn made(state: &str) -> Value {
         })
     };
     json!({
-        "holdline": { "version": "0.1.0", "revision": "0123abc", "uptime_seconds": 190_000 },
+        "holdline": { "version": "0.2.0", "revision": "0123abc", "uptime_seconds": 190_000 },
         "upstream": {
             "source": "_sip._tls.pbx.example.com", "kind": "srv", "transport": "tls", "selection": "highest-weight",
             "ready": true, "active": if on_second { &b } else { &a }, "active_seconds": 1000.4, "epoch": 2,
@@ -349,4 +349,34 @@ async fn harmless(browser: &mut Browser, origin: &str) {
         0
     );
     browser.stayed_at(origin).await;
+}
+
+/// The README's pictures: a rollover, a quarter of an hour later. With `HOLDLINE_BLESS` set they are made anew.
+#[tokio::test]
+async fn page_is_what_the_readme_shows() {
+    if !there_is_a_browser("loopback::page::page_is_what_the_readme_shows") {
+        return;
+    }
+    let stage = Setup::new().start().await;
+    let mut browser = open(&stage.holdline).await;
+    let mut report = made("note");
+    // The rollover alone, so that the picture is not too long.
+    let events = report["upstream"]["events"].as_array_mut().unwrap();
+    events.drain(..events.len() - 1);
+    browser.get(&show(&report)).await;
+    browser.until("document.querySelector('#verdict').dataset.level === 'note'").await;
+    for scheme in ["light", "dark"] {
+        browser.look(scheme, 860, 800).await;
+        browser.picture(&format!("page-{scheme}")).await;
+        let name = format!("page-{scheme}.png");
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images/");
+        let made = concat!(env!("CARGO_MANIFEST_DIR"), "/target/browser/shots/");
+        if std::env::var_os("HOLDLINE_BLESS").is_some() {
+            std::fs::copy(format!("{made}{name}"), format!("{here}{name}")).unwrap();
+        }
+        // Fonts differ between machines, so that only the width is the same everywhere.
+        let width =
+            |file: String| std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}"))[16..20].to_vec();
+        assert_eq!(width(format!("{here}{name}")), width(format!("{made}{name}")), "{name}");
+    }
 }
