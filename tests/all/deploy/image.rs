@@ -1,5 +1,6 @@
 //! The image: linted, built from the static binary, and run as Kubernetes would run it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -112,6 +113,22 @@ fn the_image_is_small_and_says_what_it_is() {
     assert_eq!(label("licenses"), "Apache-2.0");
     let help = succeed(store.command("podman").args(["run", "--rm", "--network=none", TAG, "--help"]));
     assert!(help.contains("Usage: holdline"), "{help}");
+
+    // A new volume belongs to the user that writes to it, as the Compose file needs it.
+    let mut podman = store.command("podman");
+    podman.args(["run", "--rm", "--network=none", "--volume=state:/var/lib/holdline", TAG, "--version"]);
+    let version = succeed(&mut podman);
+    assert_eq!(version.trim(), format!("holdline {} ({})", env!("CARGO_PKG_VERSION"), version_of_the_binary()));
+    let volume = store.0.path().join("root/volumes/state/_data");
+    assert_eq!(std::fs::metadata(&volume).unwrap().uid(), 65532, "{}", volume.display());
+}
+
+/// The commit that the static binary says it was built from.
+fn version_of_the_binary() -> String {
+    let printed = succeed(Command::new(root().join("target/image/holdline")).arg("--version"));
+    let revision = printed.split(['(', ')']).nth(1).unwrap_or_default().to_owned();
+    assert_ne!(revision, "unknown", "it was built in a checkout");
+    revision
 }
 
 /// Nobody's user, no capability, nothing to write to but the state; and SIGTERM finishes what is in flight.

@@ -145,6 +145,14 @@ async fn the_load_balancers_name_is_in_the_record_route_not_the_pods() {
             let config: toml::Table = text.parse().unwrap();
             let listen = config["listen"].as_array().unwrap();
             assert!(listen.iter().all(|one| one.as_str().unwrap().contains(",advertise=")), "{listen:?}");
+            // And the PBX calls handsets at an address and a port that lead here.
+            assert!(config["upstream_bind"].as_str().unwrap().contains(",advertise="), "{config:?}");
+            let service = one.resources.iter().find(|resource| resource["kind"] == "Service").unwrap();
+            let open = |protocol: &str| {
+                let mut ports = list(&service["spec"]["ports"]).iter();
+                ports.any(|port| port["port"] == 5080 && port["protocol"] == protocol)
+            };
+            assert!(open("UDP") && open("TCP"), "{service:#}");
         }
     }
     let registrar = Registrar::start(registrar::Options::named("a")).unwrap();
@@ -170,6 +178,17 @@ async fn the_load_balancers_name_is_in_the_record_route_not_the_pods() {
     assert_eq!(routes.len(), 2, "{routes:?}");
     assert!(routes.iter().any(|route| route.starts_with("<sip:phones.example.com:")), "{routes:?}");
     assert!(!routes.iter().any(|route| route.contains(&pod.to_string())), "{routes:?}");
+}
+
+/// Nothing runs as root, not even to prepare a directory.
+#[test]
+fn no_container_runs_as_root_or_gains_a_capability() {
+    for one in manifests("no_container_runs_as_root_or_gains_a_capability") {
+        let users = values(one, "runAsUser");
+        assert!(!users.is_empty() && users.iter().all(|user| user.as_u64() > Some(0)), "{}: {users:?}", one.name);
+        assert!(values(one, "runAsNonRoot").iter().all(|must| **must == true), "{}", one.name);
+        assert!(values(one, "add").is_empty(), "{}", one.name);
+    }
 }
 
 /// Host network is privileged, and the namespace says so, with the reason; everything else is restricted.

@@ -27,11 +27,11 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
     ("", "policyTypes", &["Ingress", "Egress"]),
     ("", "accessModes", &["ReadWriteOnce", "ReadWriteOncePod"]),
     ("", "drop", &["ALL"]),
-    ("", "add", &["CHOWN"]),
+    ("", "add", &[]),
     ("seccompProfile", "type", &["RuntimeDefault"]),
     ("updateStrategy", "type", &["RollingUpdate", "OnDelete"]),
     ("strategy", "type", &["RollingUpdate", "Recreate"]),
-    ("hostPath", "type", &["DirectoryOrCreate", "Directory"]),
+    ("hostPath", "type", &["Directory"]),
     ("spec", "type", &["ClusterIP", "LoadBalancer", "NodePort"]),
 ];
 
@@ -255,6 +255,12 @@ impl Config {
         if grace < drain + before {
             found.push(format!("terminationGracePeriodSeconds {grace} is too short for drain_timeout {drain}"));
         }
+        let most = self.get("limit_connections").concat().parse().unwrap_or(16_384);
+        let limit =
+            container["resources"]["limits"]["memory"].as_str().and_then(|text| text.strip_suffix("Mi")?.parse().ok());
+        if limit.unwrap_or(0) << 20 < memory(most) {
+            found.push(format!("{most} TLS connections need more memory than {limit:?} Mi: limit_connections"));
+        }
         let user = |field: &str| {
             let own = &container["securityContext"][field];
             if own.is_null() { spec["securityContext"][field].clone() } else { own.clone() }
@@ -263,6 +269,17 @@ impl Config {
             found.push("it does not run as the image's user".to_owned());
         }
     }
+}
+
+/// Bytes that a full instance takes: 10,000 UDP handsets, and so many TLS connections; figures of `docs/performance.md`.
+fn memory(connections: u64) -> u64 {
+    let page = read("docs/performance.md");
+    let figure = |name: &str| -> u64 {
+        let row = page.lines().find(|line| line.contains(&format!(" MB | `{name}` |"))).expect("a figure");
+        row.trim_start_matches("| ").split(' ').next().unwrap().parse().unwrap()
+    };
+    // What is measured for a thousand, by the thousand: megabytes become kilobytes.
+    figure("memory-udp") * 1_000_000 + figure("memory-tls") * 1_000 * connections
 }
 
 /// The file that `--config` names: its mount path and text.
@@ -329,6 +346,13 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         r#""externalTrafficPolicy":"Local""#,
         r#""externalTrafficPolicy":"Cluster""#,
         "lose their addresses",
+    ),
+    ("base", "limit_connections = 4096", "limit_connections = 8192", "TLS connections need more memory"),
+    (
+        "overlays/hostnetwork-daemonset",
+        r#""type":"Directory""#,
+        r#""type":"DirectoryOrCreate""#,
+        "type: DirectoryOrCreate",
     ),
     ("overlays/hostnetwork-daemonset", "ClusterFirstWithHostNet", "ClusterFirst", "dnsPolicy"),
     ("overlays/hostnetwork-daemonset", r#"enforce":"privileged""#, r#"enforce":"restricted""#, "forbids it"),

