@@ -30,6 +30,9 @@ packages=(
     groff-base              # renders the manual pages
     chromium                # looks at the status page
     fonts-dejavu-core       # so that it has letters
+    lintian                 # looks at the Debian package
+    rpm                     # unpacks the other one
+    debootstrap             # a Debian to install them into
 )
 # What would start: package:unit.
 services=(

@@ -20,3 +20,4 @@ mod story;
 mod systemd;
 mod tools;
 mod upgrade;
+mod workflows;

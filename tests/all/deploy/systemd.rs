@@ -12,6 +12,7 @@ fn unit(folder: &std::path::Path, change: impl Fn(String) -> String) -> std::pat
     let text = read("deploy/systemd/holdline.service").replace("/usr/bin/holdline", env!("CARGO_BIN_EXE_holdline"));
     let path = folder.join("holdline.service");
     std::fs::write(&path, change(text)).unwrap();
+    std::fs::write(folder.join("holdline@.service"), change(read("deploy/systemd/holdline@.service"))).unwrap();
     let drop_ins = folder.join("holdline.service.d");
     std::fs::create_dir_all(&drop_ins).unwrap();
     std::fs::write(drop_ins.join("tls.conf"), read("deploy/systemd/tls.conf")).unwrap();
@@ -47,6 +48,19 @@ fn systemd_analyze_finds_the_unit_little_exposed() {
     let ours = security(|text| text);
     assert!(ours.status.success(), "{}", said(&ours));
     assert!(!security(|text| text.replace("SystemCallFilter=", "#").replace("Protect", "#")).status.success());
+}
+
+/// Several records on one machine: the same unit, with a file, a state and a name of its own for each.
+#[test]
+fn the_template_is_the_unit_with_a_name_in_it() {
+    let made = read("deploy/systemd/holdline.service")
+        .replace("Description=Holdline:", "Description=Holdline for %i:")
+        .replace("/etc/holdline/holdline.toml", "/etc/holdline/%i.toml")
+        // systemd makes a user up for each: of one name they would share their files.
+        .replace("User=holdline\n", "")
+        .replace("Directory=holdline\n", "Directory=holdline-%i\n")
+        .replace("=%S/holdline\n", "=%S/holdline-%i\n");
+    assert_eq!(read("deploy/systemd/holdline@.service"), made);
 }
 
 /// Like the checkers of settings: the unit's stop time-out, the shipped configuration.
