@@ -33,6 +33,9 @@ fn the_story_holds() {
     }
     assert!(!told.contains("failures ="), "failures is as shipped:\n{told}");
     assert!(!told.contains('\x1b'), "colours although it is no terminal:\n{told}");
+    // A word that is longer (a list of addresses) stands on a line of its own.
+    let wide = told.lines().find(|line| line.chars().count() > 80 && line.trim().contains(' '));
+    assert_eq!(wide, None, "wider than a terminal:\n{told}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         tokio::select! {
             ended = play(args, &say) => ended,
             () = stop.wait() => {
-                say.end("Stopped. Phones, registrars, DNS server and Holdline are gone; nothing is left behind.");
+                say.end("Stopped: phones, registrars, DNS and Holdline are gone; nothing is left behind.");
                 if args.once { Err(Failure::Other(anyhow::anyhow!("stopped before the story ended"))) } else { Ok(()) }
             }
         }
