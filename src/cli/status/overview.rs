@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use serde_json::{Map, Value, json};
 
 use super::super::Failure;
-use super::super::reach::{FileArgs, admin_of};
+use super::super::locate::{FileArgs, admin_of};
 use super::super::terminal::{span, table, visible};
 use super::page;
 use super::view::{Status, overview};
