@@ -8,56 +8,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::events::{Action, Event, Start};
 use super::house::House;
+use super::intake::Intake;
 use super::journal::Facts;
 use super::journal::phones::{Phones, Query};
 use super::journal::status::{Levels, View};
 use super::registrar::StoredBinding;
 use super::registrar::bindings::Change;
-use super::site::{Reload, Settings, Socket};
-use crate::flow::{NetCommand, NetEvent, Side, Transport};
-use crate::upstream::{LookupFailure, Persisted, RecordSet, RollError, Rollover, Upstream};
-
-/// What happens to the core.
-#[derive(Debug)]
-pub enum Event {
-    /// From the transports.
-    Net(NetEvent),
-    /// The answer to an [`Action::Lookup`].
-    Lookup(Result<RecordSet, LookupFailure>),
-    /// SIGTERM: no new dialogs, finish what is open.
-    Drain,
-    /// Other settings from now on, as far as they may change.
-    Settings(Box<Reload>),
-}
-
-/// What the core wants done.
-#[derive(Debug)]
-pub enum Action {
-    /// For the transports.
-    Net(NetCommand),
-    /// Ask DNS for the configured source, and answer with [`Event::Lookup`].
-    Lookup,
-    /// Keep the upstream's state for the next start.
-    Persist(Persisted),
-}
-
-/// What a core is made of.
-#[derive(Debug)]
-pub struct Start {
-    /// The proxy's settings.
-    pub settings: Settings,
-    /// The targets, and which is active.
-    pub upstream: Upstream,
-    /// What the upstream side speaks.
-    pub transport: Transport,
-    /// The sockets, bound already.
-    pub sockets: Vec<Socket>,
-    /// Marks what is ours in Contacts, routes and branches.
-    pub key: [u8; 32],
-    /// Must differ between two starts with the same key.
-    pub first_branch: u64,
-}
+use crate::flow::{Side, Transport};
+use crate::upstream::{RollError, Rollover, Upstream};
 
 /// Everything between the sockets, without I/O, clock or chance.
 #[derive(Debug)]
@@ -77,7 +37,16 @@ impl Core {
 
     /// Takes one event.
     pub fn handle(&mut self, event: Event, now: Instant) {
-        self.house.dispatch(event, now);
+        let house = &mut self.house;
+        match event {
+            Event::Net(event) => Intake(house).net(event, now),
+            Event::Lookup(result) => house.upstream.handle_lookup(result, now),
+            Event::Drain => house.draining = true,
+            Event::Settings(reload) => {
+                house.reload(*reload);
+                Intake(house).show_out(now);
+            }
+        }
         self.house.pump(now);
     }
 

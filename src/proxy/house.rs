@@ -1,17 +1,15 @@
-//! The owners, and the way of one event between them.
+//! The owners, and how what one of them wants reaches another.
 //!
-//! [`House::dispatch`] hands an event to whom it concerns; [`House::pump`] does what the owners want until none of them wants
-//! anything more.
+//! [`House::pump`] does what the owners want until none of them wants anything more.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::core::{Action, Event, Start};
+use super::events::{Action, Start};
 use super::exchange::outlook::In;
 use super::exchange::rooms::{Rooms, log_abandoned};
 use super::exchange::{ExchangeId, Exchanges};
 use super::flows::Flows;
-use super::intake::Intake;
 use super::journal::Journal;
 use super::marks::Key;
 use super::registrar::Registrar;
@@ -51,19 +49,6 @@ impl House {
             upstream,
             draining: false,
             actions: VecDeque::new(),
-        }
-    }
-
-    /// Hands an event to whom it concerns.
-    pub fn dispatch(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Net(event) => Intake(self).net(event, now),
-            Event::Lookup(result) => self.upstream.handle_lookup(result, now),
-            Event::Drain => self.draining = true,
-            Event::Settings(reload) => {
-                self.reload(*reload);
-                Intake(self).show_out(now);
-            }
         }
     }
 
@@ -259,7 +244,8 @@ impl House {
         self.flows.orphans(&self.site, &self.upstream, &self.registrar)
     }
 
-    fn reload(&mut self, reload: Reload) {
+    /// Takes over what may change.
+    pub fn reload(&mut self, reload: Reload) {
         self.upstream.reconfigure(reload.upstream);
         self.site.reload(reload.proxy);
         self.transactions.set_limit(self.site.settings.max_transactions);

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::edge::Edge;
 use super::exchange::outlook::{Failure, In};
 use super::exchange::register::RegisterRelay;
 use super::exchange::{Exchange, Registering, begin};
-use super::flows::Edge;
 use super::flows::table::Conn;
 use super::house::House;
 use super::inbound::gate::{self, Arrived};

@@ -26,15 +26,18 @@
 //! The way of a REGISTER up: `core` → `inbound` (gate, route) → `exchange` (a [relay](exchange::register) that wishes for a
 //! try, carried out by [`exchange::rooms`]) → `registrar` and `wire` → the transactions below. Its answer comes back through
 //! `core` → `inbound` (peers) → `exchange` → `wire` and `registrar`. The facts of a flow are looked up once an event and handed
-//! on as an [`Edge`](flows::Edge).
+//! on as an [`Edge`](edge::Edge).
 //!
 //! Words: an *exchange* is a response context of §16.7; a *branch* of it is one try at one target; an *attempt* is one REGISTER
 //! client transaction on the active target, and nothing else.
 
 mod core;
+mod edge;
+mod events;
 mod exchange;
 mod flows;
 mod house;
+mod ids;
 mod inbound;
 mod intake;
 mod journal;
@@ -44,7 +47,8 @@ mod registrar;
 mod site;
 mod wire;
 
-pub use self::core::{Action, Core, Event, Start};
+pub use self::core::Core;
+pub use events::{Action, Event, Start};
 pub(crate) use journal::label;
 pub use journal::status::Levels;
 pub use journal::{AttemptOutcome, DURATIONS, Direction, Facts, FailureReason, Origin, TargetFacts, phones};

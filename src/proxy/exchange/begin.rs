@@ -8,10 +8,12 @@ use super::plain::{Course, PlainRelay};
 use super::register::RegisterRelay;
 use super::{Exchange, Kind, Registering, Relay};
 use crate::message::{Message, Method};
-use crate::proxy::flows::{Edge, Flows};
+use crate::proxy::edge::Edge;
+use crate::proxy::flows::Flows;
+use crate::proxy::ids::CallKey;
 use crate::proxy::inbound::route::Destination;
 use crate::proxy::registrar::phone_address;
-use crate::proxy::site::{CallKey, Site};
+use crate::proxy::site::Site;
 use crate::transaction::ServerId;
 use crate::upstream::Upstream;
 

@@ -15,15 +15,11 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::outlook::Outlook;
+use super::outlook::{BranchId, Outlook};
 use crate::flow::{Cause, ConnId, Flow, Hop};
 use crate::proxy::flows::addresses::MOST_TRIED;
 use crate::transaction::ClientId;
 use crate::upstream::Attempt;
-
-/// The place of a branch in its exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BranchId(pub u8);
 
 /// Where a branch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

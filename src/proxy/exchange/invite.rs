@@ -10,8 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::branch::{Branch, BranchId, Branches, State};
-use super::outlook::{Failure, In, Out, Outbox, Outlook};
+use super::branch::{Branch, Branches, State};
+use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook};
 use super::plain::Course;
 use crate::flow::Cause;
 

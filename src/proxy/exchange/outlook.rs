@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::branch::BranchId;
 use crate::flow::{Cause, Flow, Hop, Transport};
 use crate::proxy::flows::addresses::Addresses;
 use crate::proxy::journal::AttemptEnded;
 use crate::proxy::site::settings::{Exhausted, Settings};
 use crate::transaction::ClientId;
 use crate::upstream::Upstream;
+
+/// The place of a branch in its exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BranchId(pub u8);
 
 /// How long and how often is tried.
 #[derive(Debug, Clone, Copy)]

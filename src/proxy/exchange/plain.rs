@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::branch::{Branch, BranchId, Branches, State};
-use super::outlook::{Failure, In, Out, Outbox, Outlook};
+use super::branch::{Branch, Branches, State};
+use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook};
 use crate::flow::{Cause, Flow, Hop};
 use crate::message::Method;
 

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::branch::{Branch, BranchId, Branches, State};
-use super::outlook::{Failure, In, Out, Outbox, Outlook};
+use super::branch::{Branch, Branches, State};
+use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook};
 use crate::flow::Cause;
+use crate::proxy::ids::HandsetId;
 use crate::proxy::journal::{AttemptEnded, Classed};
-use crate::proxy::site::HandsetId;
 use crate::proxy::site::settings::Exhausted;
 use crate::upstream::classes::classify;
 use crate::upstream::{Class, Outcome, Verdict};

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::branch::BranchId;
-use super::outlook::{In, Out, Outbox, Outlook};
+use super::outlook::{BranchId, In, Out, Outbox, Outlook};
 use super::{Exchange, Index, Kind};
 use crate::flow::{Cause, Flow, Hop, NetCommand, Side};
 use crate::message::{Message, Method, Shown};
-use crate::proxy::core::Action;
+use crate::proxy::edge::Edge;
+use crate::proxy::events::Action;
+use crate::proxy::flows::Flows;
 use crate::proxy::flows::table::Lease;
-use crate::proxy::flows::{Edge, Flows};
 use crate::proxy::inbound::route::{Destination, begins_dialog};
 use crate::proxy::journal::{Direction, Journal, Origin, PATH_MTU, Registrant};
 use crate::proxy::marks::{BindingId, RouteMark};

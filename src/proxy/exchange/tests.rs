@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::branch::{BranchId, State};
-use super::outlook::{In, Out, Outbox, Outlook, Policy};
+use super::branch::State;
+use super::outlook::{BranchId, In, Out, Outbox, Outlook, Policy};
 use super::plain::{Course, PlainRelay};
 use super::register::RegisterRelay;
 use super::{Exchange, Registering, Relay};
@@ -12,7 +12,7 @@ use crate::flow::{Cause, ConnId, Flow, SocketId, Transport};
 use crate::message::{Message, Method};
 use crate::proxy::exchange::invite::InviteRelay;
 use crate::proxy::flows::addresses::Addresses;
-use crate::proxy::site::HandsetId;
+use crate::proxy::ids::HandsetId;
 use crate::proxy::site::settings::{Exhausted, Settings};
 use crate::transaction::{ClientId, Outgoing, Timers, Transactions};
 use crate::upstream::{self, Record, RecordSet, Source, Upstream};

@@ -16,10 +16,12 @@ use bytes::Bytes;
 use self::addresses::Addresses;
 use self::reopen::Reopening;
 use self::table::{Conn, Connections, Lease};
+use super::edge::Edge;
+use super::ids::PathId;
 use super::registrar::Registrar;
 use super::registrar::bindings::Reach;
 use super::registrar::phone_address;
-use super::site::{PathId, Site};
+use super::site::Site;
 use crate::flow::{ConnId, Flow, Hop, NetCommand, Side, SocketId, Transport};
 use crate::message::Message;
 use crate::transaction::Transactions;
@@ -31,20 +33,6 @@ const PING: Bytes = Bytes::from_static(b"\r\n\r\n");
 const SWEEP: Duration = Duration::from_secs(5);
 /// Names of listeners that are kept ready.
 const NAMES: usize = 16;
-
-/// The facts of a flow, looked up once for an event.
-#[derive(Debug, Clone)]
-pub struct Edge {
-    pub flow: Flow,
-    pub side: Side,
-    pub transport: Transport,
-    /// Our address on it.
-    pub local: SocketAddr,
-    /// The peer's.
-    pub remote: SocketAddr,
-    /// What stands in Via, Contact and Record-Route on it: host and port, never a wildcard.
-    pub sent_by: Arc<str>,
-}
 
 /// All connections, and whose turn it is among a target's addresses.
 #[derive(Debug)]

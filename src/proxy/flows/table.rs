@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::Edge;
 use crate::flow::{ConnId, Flow, Hop, Side, Transport};
+use crate::proxy::ids::PathId;
 use crate::proxy::numbers::NumberMap;
-use crate::proxy::site::PathId;
 
 /// One connection.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::stun::{self, Stun};
 use crate::flow::{Flow, Side, Transport};
 use crate::message::{Message, Method, Packet, framing_status};
-use crate::proxy::flows::Edge;
+use crate::proxy::edge::Edge;
 use crate::proxy::site::Site;
 use crate::proxy::wire::Refusal;
 use crate::upstream::Upstream;

@@ -6,7 +6,8 @@
 //! - Over TCP and TLS an upstream whose connection was lost answers on another one (RFC 3261 §18.2.2): its 2xx again.
 
 use crate::flow::{Flow, Side, Transport};
-use crate::proxy::flows::{Edge, Flows};
+use crate::proxy::edge::Edge;
+use crate::proxy::flows::Flows;
 use crate::proxy::site::Site;
 
 /// Whether a response that came on `came` may answer a request that was sent on `sent`.

@@ -19,9 +19,9 @@ pub use self::facts::{AttemptOutcome, DURATIONS, Direction, Facts, FailureReason
 
 use self::minutes::Minutes;
 use self::unregistered::{Caller, Ending, Met, Unregistered};
-use super::flows::Edge;
+use super::edge::Edge;
+use super::ids::HandsetId;
 use super::registrar::bindings::user_agent;
-use super::site::HandsetId;
 use crate::flow::{Side, Transport};
 use crate::message::Message;
 use crate::summaries::Summaries;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::AttemptOutcome;
 use crate::flow::Transport;
+use crate::proxy::ids::HandsetId;
 use crate::proxy::numbers::NumberMap;
-use crate::proxy::site::HandsetId;
 use crate::upstream::Outcome;
 
 /// Phones in trouble that are kept.

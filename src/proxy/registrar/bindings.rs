@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 pub use super::binding::{Binding, Reach, user_agent};
 use super::keepalive::{KeepAlives, UdpFlow};
 use crate::flow::ConnId;
+use crate::proxy::ids::PathId;
 use crate::proxy::marks::BindingId;
-use crate::proxy::site::PathId;
 
 /// How many bindings one address of record may have. A PBX allows far fewer.
 pub const MAX_PER_AOR: usize = 32;

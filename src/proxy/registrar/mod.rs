@@ -19,9 +19,10 @@ pub use self::stored::StoredBinding;
 use self::bindings::{Binding, Bindings, BindingsFull, Change, Reach, user_agent};
 use self::contact::Upward;
 use self::grants::Grants;
-use super::flows::Edge;
+use super::edge::Edge;
+use super::ids::PathId;
 use super::marks::{BindingId, IdParts};
-use super::site::{PathId, Site};
+use super::site::Site;
 use crate::flow::{ConnId, Flow};
 use crate::message::{Edit, Message, Name, NameAddr, Span, Uri};
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::bindings::Reach;
 use crate::flow::Flow;
 use crate::message::{Contact, Message, Scheme, Uri, Via};
+use crate::proxy::site::names::ip_literal;
 
 /// How the sender of a REGISTER is reached: over its connection; or by datagrams, at its Contact's port if its Via names
 /// the address it sends from (old phones send from one port and listen on another, Cisco's 79xx for one), else, behind NAT,
@@ -41,14 +42,6 @@ pub fn reply_address(request: &Message, source: SocketAddr) -> SocketAddr {
 #[must_use]
 pub fn behind_nat(request: &Message, source: SocketAddr) -> bool {
     !request.top_via().is_some_and(|via| names(request, &via, source.ip()))
-}
-
-/// An IP address as a host of a URI or Via: IPv6 with or without its brackets, IPv4 in IPv6 as IPv4.
-#[must_use]
-pub fn ip_literal(host: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(host).ok()?;
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
 fn names(request: &Message, via: &Via, source: IpAddr) -> bool {

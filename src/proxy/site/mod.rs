@@ -10,6 +10,7 @@ use std::sync::Arc;
 use self::names::Names;
 pub(super) use self::settings::Settings;
 use self::settings::allows;
+use super::ids::{CallKey, HandsetId, PathId};
 use super::marks::Key;
 use super::registrar::contact::Mode;
 use crate::flow::{HostPort, Side, SocketId, Transport};
@@ -38,19 +39,6 @@ pub struct Reload {
     /// Thresholds and failure codes.
     pub upstream: upstream::Settings,
 }
-
-/// A handset, told from others by its address of record and its source address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct HandsetId(pub u64);
-
-/// A series of REGISTERs: one Call-ID of one address of record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct CallKey(pub u64);
-
-/// A pair of addresses of a connection: what a PBX can tell it by. One that is lost and opened again from the same port has
-/// the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PathId(pub u64);
 
 #[derive(Debug)]
 pub(super) struct Site {

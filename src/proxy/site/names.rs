@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 use crate::flow::{HostPort, Side};
 use crate::message::{Edit, Element, Message, Name, NameAddr, Scheme, Span, Uri};
 use crate::proxy::marks::Key;
-use crate::proxy::registrar::phone_address::ip_literal;
 
 /// Our names and addresses, a set for each side, and the domain that stands in for them.
 #[derive(Debug, Clone, Default)]
@@ -251,6 +250,14 @@ impl Hosts {
             }
         }
     }
+}
+
+/// An IP address as a host of a URI or Via: IPv6 with or without its brackets, IPv4 in IPv6 as IPv4.
+#[must_use]
+pub fn ip_literal(host: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(host).ok()?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
 #[cfg(test)]

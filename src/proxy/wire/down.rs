@@ -2,7 +2,7 @@
 
 use super::{Forwarded, MAX_FORWARDS, record_route, via};
 use crate::message::{Edit, Message};
-use crate::proxy::flows::Edge;
+use crate::proxy::edge::Edge;
 use crate::proxy::marks::RouteMark;
 use crate::proxy::registrar::contact;
 use crate::proxy::site::Site;

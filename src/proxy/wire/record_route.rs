@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::flow::{Side, Transport};
 use crate::message::{Edit, Message, Name, NameAddr, Uri};
-use crate::proxy::flows::Edge;
+use crate::proxy::edge::Edge;
 use crate::proxy::marks::RouteMark;
 use crate::proxy::site::Site;
 

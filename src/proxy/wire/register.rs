@@ -2,7 +2,7 @@
 
 use super::{Forwarded, Refusal, up, via};
 use crate::message::{Edit, Message};
-use crate::proxy::flows::Edge;
+use crate::proxy::edge::Edge;
 use crate::proxy::registrar::contact::{self, Upward};
 use crate::proxy::site::Site;
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Refusal;
 use crate::flow::Side;
 use crate::message::{Edit, Message, Reply};
-use crate::proxy::flows::Edge;
+use crate::proxy::edge::Edge;
 use crate::proxy::site::Site;
 
 /// Our Via off; one target's overload is not ours (RFC 3261 §16.7 item 6). The edit goes on to [`finish`]; the status is the one

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::flow::Transport;
 use crate::message::{Edit, Message};
-use crate::proxy::flows::Edge;
+use crate::proxy::edge::Edge;
 use crate::proxy::marks::Branch;
 use crate::proxy::site::Site;
 

@@ -1,0 +1,46 @@
+//! What goes into the core, and what comes out of it.
+
+use super::site::{Reload, Settings, Socket};
+use crate::flow::{NetCommand, NetEvent, Transport};
+use crate::upstream::{LookupFailure, Persisted, RecordSet, Upstream};
+
+/// What happens to the core.
+#[derive(Debug)]
+pub enum Event {
+    /// From the transports.
+    Net(NetEvent),
+    /// The answer to an [`Action::Lookup`].
+    Lookup(Result<RecordSet, LookupFailure>),
+    /// SIGTERM: no new dialogs, finish what is open.
+    Drain,
+    /// Other settings from now on, as far as they may change.
+    Settings(Box<Reload>),
+}
+
+/// What the core wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// For the transports.
+    Net(NetCommand),
+    /// Ask DNS for the configured source, and answer with [`Event::Lookup`].
+    Lookup,
+    /// Keep the upstream's state for the next start.
+    Persist(Persisted),
+}
+
+/// What a core is made of.
+#[derive(Debug)]
+pub struct Start {
+    /// The proxy's settings.
+    pub settings: Settings,
+    /// The targets, and which is active.
+    pub upstream: Upstream,
+    /// What the upstream side speaks.
+    pub transport: Transport,
+    /// The sockets, bound already.
+    pub sockets: Vec<Socket>,
+    /// Marks what is ours in Contacts, routes and branches.
+    pub key: [u8; 32],
+    /// Must differ between two starts with the same key.
+    pub first_branch: u64,
+}
