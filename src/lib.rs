@@ -12,8 +12,9 @@
 //!                    │ │ └──── dns, store         what may take its time comes back as an event
 //!                    ▼ │
 //!                  proxy ──► message              pure from here on: (event, now) in, actions out
-//!                    ├─────► transaction
-//!                    └─────► upstream
+//!                    ▲ ├───► transaction
+//!                    │ └───► upstream
+//!        metrics, store                           read what the core counted and what it keeps
 //!
 //! admin, control, metrics, logging, systemd       what an operator sees and does
 //! probe                                           an SRV record looked at before any handset is plugged in

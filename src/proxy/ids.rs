@@ -1,9 +1,5 @@
 //! Numbers that stand for something, each of its own type.
 
-/// A handset, told from others by its address of record and its source address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HandsetId(pub u64);
-
 /// A series of REGISTERs: one Call-ID of one address of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallKey(pub u64);

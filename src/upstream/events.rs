@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::classes::Outcome;
-use super::failover::{Hit, Tally};
+use super::failover::{HandsetId, Hit, Tally};
+use super::order::TargetId;
 
 /// The most events that are kept.
 pub const MAX_EVENTS: usize = 100;
@@ -62,7 +63,7 @@ pub struct Strike {
     /// The cause, or the response's status.
     pub outcome: Outcome,
     /// The hash of the handset.
-    pub handset: u64,
+    pub handset: HandsetId,
     /// The peer's or the transport's own words, as in [`Hit`].
     pub detail: Option<Arc<str>>,
 }
@@ -71,9 +72,9 @@ pub struct Strike {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollover {
     /// Label of the target that was left.
-    pub from: Arc<str>,
+    pub from: TargetId,
     /// Label of the target that is active now.
-    pub to: Arc<str>,
+    pub to: TargetId,
     /// The new activation's number.
     pub epoch: u64,
     /// The reason.
@@ -87,7 +88,7 @@ pub struct Rollover {
 }
 
 impl Rollover {
-    pub(super) fn new(from: Arc<str>, to: Arc<str>, epoch: u64, reason: Reason, tally: &Tally, now: Instant) -> Self {
+    pub(super) fn new(from: TargetId, to: TargetId, epoch: u64, reason: Reason, tally: &Tally, now: Instant) -> Self {
         let strikes = tally
             .hits
             .iter()
@@ -138,7 +139,7 @@ pub(super) enum What {
     /// Another target became active.
     RolledOver(Rollover),
     /// The target list changed (labels, in order).
-    Targets { added: Vec<Arc<str>>, removed: Vec<Arc<str>> },
+    Targets { added: Vec<TargetId>, removed: Vec<TargetId> },
     /// Lookups began to fail, or failed in another way than before.
     DnsFailing { outcome: &'static str, detail: String },
     /// Lookups succeed again.
@@ -177,9 +178,9 @@ pub enum EventShown {
         /// Age in seconds.
         age_seconds: f64,
         /// The target left.
-        from: Arc<str>,
+        from: TargetId,
         /// The target now active.
-        to: Arc<str>,
+        to: TargetId,
         /// `register_failures`, `target_removed`, `manual`.
         reason: &'static str,
         /// Number of the activation.
@@ -196,9 +197,9 @@ pub enum EventShown {
         /// Age in seconds.
         age_seconds: f64,
         /// The labels that are new.
-        added: Vec<Arc<str>>,
+        added: Vec<TargetId>,
         /// The labels that are gone.
-        removed: Vec<Arc<str>>,
+        removed: Vec<TargetId>,
     },
     /// Lookups began to fail, or fail in another way than before.
     DnsFailing {

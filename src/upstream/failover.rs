@@ -13,17 +13,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::classes::{Class, Outcome};
+use super::order::TargetId;
 use crate::flow::Cause;
 
 /// The most strikes that are kept for the report of a rollover. With a higher threshold the oldest are forgotten, though still
 /// counted.
 pub const MAX_STRIKES: usize = 32;
 
+/// A handset, told from others by its address of record and its source address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HandsetId(pub u64);
+
 /// One REGISTER attempt under way, as obtained from [`Upstream::begin_attempt`](super::Upstream::begin_attempt).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// Label of the target it goes to.
-    pub target: Arc<str>,
+    pub target: TargetId,
     /// The activation it was sent in.
     pub epoch: u64,
     /// Its place in the sequence of all attempts of this process.
@@ -40,7 +45,7 @@ pub struct Hit {
     /// The attempt's outcome.
     pub outcome: Outcome,
     /// The hash of the handset whose REGISTER it was.
-    pub handset: u64,
+    pub handset: HandsetId,
     /// The peer's or the transport's own words, if it had any: a reason phrase, what is wrong with a certificate.
     pub detail: Option<Arc<str>>,
 }
@@ -87,7 +92,7 @@ pub struct Failover {
     hits: VecDeque<(u64, Hit)>,
     /// Handsets of the counted strikes. Never larger than the greater of `threshold` and `min_handsets`, at which the
     /// target is left.
-    handsets: BTreeSet<u64>,
+    handsets: BTreeSet<HandsetId>,
 }
 
 impl Failover {
@@ -114,7 +119,7 @@ impl Failover {
     }
 
     /// Numbers an attempt that is being sent now.
-    pub fn begin(&mut self, target: Arc<str>, now: Instant) -> Attempt {
+    pub fn begin(&mut self, target: TargetId, now: Instant) -> Attempt {
         let seq = self.next_seq;
         self.next_seq += 1;
         Attempt { target, epoch: self.epoch, seq, started: now }
@@ -233,7 +238,7 @@ mod tests {
     use crate::flow::Cause;
 
     fn hit(at: Instant, handset: u64) -> Hit {
-        Hit { at, outcome: Outcome::Failed(Cause::Timeout), handset, detail: None }
+        Hit { at, outcome: Outcome::Failed(Cause::Timeout), handset: HandsetId(handset), detail: None }
     }
 
     fn machine(threshold: u32, min_handsets: u32) -> (Failover, Instant) {
@@ -272,7 +277,7 @@ mod tests {
         assert_eq!(machine.finish(&attempt, Class::Failure, hit(now, 5000)), Step::Enough);
         let tally = machine.activate();
         assert_eq!((tally.count, tally.hits.len(), tally.handsets), (1000, MAX_STRIKES, 1000));
-        assert_eq!(tally.hits.last().map(|h| h.handset), Some(5000));
+        assert_eq!(tally.hits.last().map(|h| h.handset), Some(HandsetId(5000)));
     }
 
     /// What can happen to the machine, for the model below.

@@ -1,12 +1,12 @@
 //! A new record set takes the place of the old one, and a healthy fleet does not notice.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{info, warn};
 
 use super::events::{Reason, What};
+use super::order::TargetId;
 use super::order::{Target, arrange};
 use super::records::{self, Record};
 use super::{Active, Persisted, Upstream, UpstreamAction};
@@ -68,7 +68,7 @@ impl Upstream {
         self.replace_targets(fresh, removed, wanted, now);
     }
 
-    fn replace_targets(&mut self, fresh: Vec<Target>, removed: Option<Arc<str>>, wanted: Option<&str>, now: Instant) {
+    fn replace_targets(&mut self, fresh: Vec<Target>, removed: Option<TargetId>, wanted: Option<&str>, now: Instant) {
         let changed = fresh != self.targets;
         let active_label = self.active_label();
         let previous = std::mem::replace(&mut self.targets, fresh);

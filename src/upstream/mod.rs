@@ -41,11 +41,11 @@ pub use actions::{RollError, UpstreamAction, Verdict};
 pub use classes::{Class, FAILURE_CODES, Outcome};
 use events::{Events, What};
 pub use events::{MAX_DETAIL, Reason, Rollover, Strike, bounded};
-pub use failover::Attempt;
+pub use failover::{Attempt, HandsetId};
 use failover::{Failover, Hit, Step};
 pub use install::{MAX_ADDRESSES, MAX_PAST_TARGETS};
 pub use name::{NameError, SrvName};
-pub use order::{Selection, Target};
+pub use order::{Selection, Target, TargetId};
 pub use records::{LookupFailure, Record, RecordSet};
 use refresh::Refresh;
 pub use refresh::{MAX_TTL, MIN_TTL};
@@ -78,7 +78,7 @@ pub struct Upstream {
     stale: bool,
     failover: Failover,
     /// Targets that used up their strikes since the last success anywhere.
-    failed_this_round: BTreeSet<Arc<str>>,
+    failed_this_round: BTreeSet<TargetId>,
     /// The failure of every target was logged, and none has succeeded since.
     all_failed_logged: bool,
     rejected: Vec<String>,
@@ -183,7 +183,7 @@ impl Upstream {
     }
 
     /// Makes the target at `index` active: a new epoch, the count at zero.
-    fn activate(&mut self, index: usize, from: Arc<str>, reason: Reason, now: Instant) -> Rollover {
+    fn activate(&mut self, index: usize, from: TargetId, reason: Reason, now: Instant) -> Rollover {
         let to = self.targets[index].label.clone();
         let tally = self.failover.activate();
         self.active = Some(Active { index, since: now, missing: 0 });
@@ -219,7 +219,7 @@ impl Upstream {
         let Some(active) = self.active_label() else { return };
         self.actions.push_back(UpstreamAction::Persist(Persisted {
             source: self.settings.state_key(),
-            active: active.as_ref().to_owned(),
+            active: active.to_string(),
             records: self.targets.iter().map(Record::from).collect(),
             seed: self.seed,
         }));
@@ -246,7 +246,7 @@ impl Upstream {
     pub fn finish_because(
         &mut self,
         attempt: &Attempt,
-        handset: u64,
+        handset: HandsetId,
         outcome: Outcome,
         detail: Option<Arc<str>>,
         now: Instant,
@@ -290,7 +290,7 @@ impl Upstream {
     /// A 2xx on a branch whose attempt was classed already: the target is alive after all. Clears the count if the attempt's
     /// epoch is still the current one.
     pub fn late_success(&mut self, attempt: &Attempt, now: Instant) {
-        let hit = Hit { at: now, outcome: Outcome::Response(200), handset: 0, detail: None };
+        let hit = Hit { at: now, outcome: Outcome::Response(200), handset: HandsetId(0), detail: None };
         if self.failover.finish(attempt, Class::Success, hit) == Step::Cleared {
             self.served(now);
         }
@@ -312,7 +312,7 @@ impl Upstream {
         };
         let label = self.targets[from].label.clone();
         if to == from && target.is_some() {
-            return Err(RollError::AlreadyActive(label.as_ref().to_owned()));
+            return Err(RollError::AlreadyActive(label.to_string()));
         }
         Ok(self.activate(to, label, Reason::Manual, now))
     }
@@ -362,7 +362,7 @@ impl Upstream {
         self.active.as_ref().map(|active| (&self.targets[active.index], self.failover.epoch()))
     }
 
-    fn active_label(&self) -> Option<Arc<str>> {
+    fn active_label(&self) -> Option<TargetId> {
         self.active().map(|(target, _)| target.label.clone())
     }
 

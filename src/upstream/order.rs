@@ -1,8 +1,13 @@
 //! The order in which targets are tried (RFC 2782).
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use super::records::Record;
 
@@ -27,6 +32,42 @@ impl Selection {
     }
 }
 
+/// A target's identity and metric label: `host:port`, an IPv6 address in brackets. Cheap to copy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct TargetId(Arc<str>);
+
+impl Deref for TargetId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for TargetId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for TargetId {
+    fn from(label: &str) -> Self {
+        TargetId(label.into())
+    }
+}
+
+impl From<String> for TargetId {
+    fn from(label: String) -> Self {
+        TargetId(label.into())
+    }
+}
+
 /// One `host:port` of the set, with everything needed to reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -41,7 +82,7 @@ pub struct Target {
     /// Addresses in the order to use them; empty: the target is [`Cause::Unresolved`](crate::flow::Cause::Unresolved).
     pub addresses: Vec<IpAddr>,
     /// `host:port`, the identity of a target and its metric label.
-    pub label: Arc<str>,
+    pub label: TargetId,
 }
 
 impl Target {

@@ -1,12 +1,12 @@
 //! The upstream's part of `/status`. It has ages instead of clock times, because the core has no clock.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::events::{EventShown, StrikeShown, seconds};
+use super::order::TargetId;
 use super::{Source, Target, Upstream};
 
 /// Everything about targets, counts and DNS at one moment.
@@ -23,7 +23,7 @@ pub struct Snapshot {
     /// A set is there.
     pub ready: bool,
     /// Label of the active target.
-    pub active: Option<Arc<str>>,
+    pub active: Option<TargetId>,
     /// For how long it has been active.
     pub active_seconds: Option<f64>,
     /// Number of its activation.
@@ -52,7 +52,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TargetShown {
     /// `host:port`.
-    pub target: Arc<str>,
+    pub target: TargetId,
     /// SRV priority.
     pub priority: u16,
     /// SRV weight.

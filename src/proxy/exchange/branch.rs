@@ -10,7 +10,6 @@
 //! Each state owns its deadline and its handles. A target's other addresses, and the one repetition after a reset of a
 //! connection that had been open before, belong to the same branch.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -19,7 +18,7 @@ use super::outlook::{BranchId, Outlook};
 use crate::flow::{Cause, ConnId, Flow, Hop};
 use crate::proxy::flows::addresses::MOST_TRIED;
 use crate::transaction::ClientId;
-use crate::upstream::Attempt;
+use crate::upstream::{Attempt, TargetId};
 
 /// Where a branch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +50,7 @@ pub enum State {
 #[derive(Debug)]
 pub struct Branch {
     /// The target's label; empty for a handset.
-    pub target: Arc<str>,
+    pub target: TargetId,
     /// Only of a REGISTER.
     pub attempt: Option<Attempt>,
     pub state: State,
@@ -71,7 +70,7 @@ pub struct Branch {
 
 impl Branch {
     /// A branch to a target that nothing has happened to yet.
-    pub fn new(target: Arc<str>, attempt: Option<Attempt>, until: Option<Instant>) -> Self {
+    pub fn new(target: TargetId, attempt: Option<Attempt>, until: Option<Instant>) -> Self {
         Branch {
             target,
             attempt,

@@ -26,7 +26,7 @@ use self::plain::PlainRelay;
 use self::register::RegisterRelay;
 use self::slots::{SlotId, Slots};
 use super::edge::Edge;
-use super::ids::{CallKey, HandsetId};
+use super::ids::CallKey;
 use super::marks::BindingId;
 use super::numbers::NumberMap;
 use super::registrar::bindings::Reach;
@@ -34,6 +34,7 @@ use super::registrar::contact::Upward;
 use crate::flow::{ConnId, Side};
 use crate::message::{Message, Method};
 use crate::transaction::{ClientId, ServerId};
+use crate::upstream::HandsetId;
 
 /// The number of an exchange. Never used twice.
 pub type ExchangeId = SlotId;

@@ -1,12 +1,12 @@
 //! Everything but REGISTER and INVITE, in both directions: one branch.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::branch::{Branch, Branches, State};
 use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook};
 use crate::flow::{Cause, Flow, Hop};
 use crate::message::Method;
+use crate::upstream::TargetId;
 
 /// Where a request that is no REGISTER goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,14 +14,14 @@ pub enum Course {
     /// To the active target.
     Active,
     /// To the target that a dialog was set up at, on the way that is open already, if one is to be kept to.
-    Target(Arc<str>, Option<Hop>),
+    Target(TargetId, Option<Hop>),
     /// To a handset. The answer is given when it cannot be reached.
     Handset(Flow, (u16, &'static str)),
 }
 
 /// Where a branch goes first.
 pub struct Start {
-    pub target: Arc<str>,
+    pub target: TargetId,
     pub way: Result<Way, Cause>,
     /// The request follows the active target, whichever that is.
     pub follows_active: bool,
@@ -55,7 +55,7 @@ impl Course {
         let (active, _) = match self {
             Course::Handset(flow, _) => {
                 let way = Ok(Way::Flow(*flow));
-                return Some(Start { target: Arc::from(""), way, follows_active: false, give_up: None });
+                return Some(Start { target: TargetId::from(""), way, follows_active: false, give_up: None });
             }
             Course::Active | Course::Target(..) => outlook.upstream.active()?,
         };

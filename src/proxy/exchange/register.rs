@@ -19,11 +19,11 @@ use smallvec::SmallVec;
 use super::branch::{Branch, Branches, State};
 use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook};
 use crate::flow::Cause;
-use crate::proxy::ids::HandsetId;
 use crate::proxy::journal::{AttemptEnded, Classed};
 use crate::proxy::site::settings::Exhausted;
+use crate::upstream::HandsetId;
 use crate::upstream::classes::classify;
-use crate::upstream::{Class, Outcome, Verdict};
+use crate::upstream::{Class, Outcome, TargetId, Verdict};
 
 /// Pauses after the first and after every later instant failure on one target.
 const PACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
@@ -67,7 +67,7 @@ pub struct RegisterRelay {
     /// A failure response is kept, to be relayed when all else failed.
     kept: bool,
     /// Targets tried, each with the epoch of its first try: at most one full cycle round them.
-    visited: SmallVec<[(Arc<str>, u64); 4]>,
+    visited: SmallVec<[(TargetId, u64); 4]>,
 }
 
 impl RegisterRelay {
@@ -300,7 +300,7 @@ impl RegisterRelay {
             return Verdict { class: Class::Neutral, counted: false, rolled_over: false };
         };
         let now = outlook.now;
-        let verdict = outlook.upstream.finish_because(attempt, self.handset.0, outcome, detail.clone(), now);
+        let verdict = outlook.upstream.finish_because(attempt, self.handset, outcome, detail.clone(), now);
         let classed = Classed {
             strike: verdict.counted,
             rolled_over: verdict.rolled_over,

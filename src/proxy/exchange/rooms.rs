@@ -1,7 +1,6 @@
 //! Carries out what a relay wishes for: finds the connection, makes the bytes, starts the transaction, answers, notes.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -22,7 +21,7 @@ use crate::proxy::site::Site;
 use crate::proxy::wire;
 use crate::proxy::wire::Refusal;
 use crate::transaction::Transactions;
-use crate::upstream::{Target, Upstream};
+use crate::upstream::{Target, TargetId, Upstream};
 
 /// The other rooms of the house, while one exchange is worked on.
 pub struct Rooms<'c> {
@@ -163,7 +162,7 @@ impl Rooms<'_> {
     fn render(
         &mut self,
         exchange: &mut Exchange,
-        target: &Arc<str>,
+        target: &TargetId,
         to: &Edge,
         now: Instant,
     ) -> Result<wire::Forwarded, Refusal> {
@@ -188,7 +187,7 @@ impl Rooms<'_> {
     }
 
     /// The mark for a dialog that a handset begins: its binding, or one made for it, and the target it goes to.
-    pub fn mark_up(&mut self, request: &Message, from: &Edge, target: &Arc<str>, now: Instant) -> Option<RouteMark> {
+    pub fn mark_up(&mut self, request: &Message, from: &Edge, target: &TargetId, now: Instant) -> Option<RouteMark> {
         if !begins_dialog(request) {
             return None;
         }

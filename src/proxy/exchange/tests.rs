@@ -1,6 +1,5 @@
 //! The relays, in tables: what a REGISTER, an INVITE and a plain request wish for, second by second, for what they meet.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::branch::State;
@@ -12,10 +11,9 @@ use crate::flow::{Cause, ConnId, Flow, SocketId, Transport};
 use crate::message::{Message, Method};
 use crate::proxy::exchange::invite::InviteRelay;
 use crate::proxy::flows::addresses::Addresses;
-use crate::proxy::ids::HandsetId;
 use crate::proxy::site::settings::{Exhausted, Settings};
 use crate::transaction::{ClientId, Outgoing, Timers, Transactions};
-use crate::upstream::{self, Record, RecordSet, Source, Upstream};
+use crate::upstream::{self, HandsetId, Record, RecordSet, Source, TargetId, Upstream};
 
 /// What a branch meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -382,7 +380,7 @@ fn an_invite_that_nobody_answers_goes_once_to_the_next_target() {
 #[test]
 fn a_request_within_a_dialog_stays_with_its_target_and_ends_if_that_is_left_and_silent() {
     let within = |relay: fn(Course) -> Relay| {
-        let course = Course::Target(Arc::from("a.example.com:5060"), None);
+        let course = Course::Target(TargetId::from("a.example.com:5060"), None);
         let mut table = Table::new(&["a", "b"], |_| relay(course), policy(), &[]);
         table.upstream.roll(None, table.now).expect("b is next");
         table.play(60)

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::flow::{Hop, Transport};
-use crate::upstream::Target;
+use crate::upstream::{Target, TargetId};
 
 /// Addresses of one target that are tried on one branch.
 pub const MOST_TRIED: usize = 16;
@@ -16,7 +15,7 @@ pub const MOST_TRIED: usize = 16;
 /// The turns, by target. Only targets whose first address failed have an entry.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    turns: BTreeMap<Arc<str>, usize>,
+    turns: BTreeMap<TargetId, usize>,
 }
 
 impl Addresses {

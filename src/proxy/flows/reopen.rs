@@ -5,14 +5,13 @@
 //! attempt: it counts for nothing, and moves nobody.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Flows;
 use super::table::{Conn, Lease};
 use crate::proxy::registrar::Registrar;
 use crate::proxy::site::Site;
-use crate::upstream::Upstream;
+use crate::upstream::{TargetId, Upstream};
 
 /// The longest pause between two tries to open a connection again.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -29,7 +28,7 @@ struct Pause {
 /// The targets whose connection was lost. At most one entry for each target with bindings.
 #[derive(Debug, Default)]
 pub(super) struct Reopening {
-    pauses: BTreeMap<Arc<str>, Pause>,
+    pauses: BTreeMap<TargetId, Pause>,
     /// When to look again.
     next: Option<Instant>,
 }
@@ -45,7 +44,7 @@ impl Reopening {
         self.pauses.len()
     }
 
-    fn failed(&mut self, label: &Arc<str>, soon: bool, now: Instant) {
+    fn failed(&mut self, label: &TargetId, soon: bool, now: Instant) {
         let pause = self.pauses.entry(label.clone()).or_insert(Pause { failures: 0, until: now });
         if soon {
             pause.until = now + pause_after(pause.failures);

@@ -1,7 +1,6 @@
 //! Where a request goes (RFC 3261 §16.4, §16.5).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use super::validate::{hops, validate};
 use crate::flow::{Flow, Side};
@@ -12,7 +11,7 @@ use crate::proxy::marks::BindingId;
 use crate::proxy::registrar::Registrar;
 use crate::proxy::site::Site;
 use crate::proxy::wire::Refusal;
-use crate::upstream::Upstream;
+use crate::upstream::{TargetId, Upstream};
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub enum Destination {
     /// The active target.
     Active,
     /// The target that a dialog was set up at.
-    Target(Arc<str>),
+    Target(TargetId),
     /// A handset. `contact` becomes the Request-URI; `None` where upstream named the handset by Path, or in a dialog.
     Handset { id: BindingId, flow: Flow, contact: Option<Box<[u8]>> },
 }
@@ -79,7 +78,7 @@ impl Lookups<'_> {
     }
 
     /// The target of the dialog that a handset's request belongs to.
-    fn dialog_target(&self, request: &Message) -> Option<Arc<str>> {
+    fn dialog_target(&self, request: &Message) -> Option<TargetId> {
         request.to_tag()?;
         let (_, target) = self.mark(request)?;
         self.upstream.target_numbered(target).map(|target| target.label.clone())

@@ -1,12 +1,11 @@
 //! What is counted, as plain integers. Whoever shows them (the metrics) gathers them a moment later.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::{Cause, Side, Transport};
 use crate::message::Method;
-use crate::upstream::{Class, Outcome, Reason};
+use crate::upstream::{Class, Outcome, Reason, TargetId};
 
 const SIDES: usize = Side::ALL.len();
 const TRANSPORTS: usize = Transport::ALL.len();
@@ -162,7 +161,7 @@ pub struct Facts {
     retransmissions: [u64; SIDES],
     large_datagrams: [[u64; Direction::ALL.len()]; SIDES],
     rollovers: [u64; Reason::ALL.len()],
-    targets: BTreeMap<Arc<str>, TargetFacts>,
+    targets: BTreeMap<TargetId, TargetFacts>,
     /// Second and later branches of one REGISTER.
     pub register_retries: u64,
     /// Handsets' REGISTER transactions for which every try failed.
@@ -240,7 +239,7 @@ impl Facts {
         self.rollovers[reason as usize] += 1;
     }
 
-    pub(in crate::proxy) fn note_attempt(&mut self, target: &Arc<str>, class: Class, outcome: Outcome, took: Duration) {
+    pub(in crate::proxy) fn note_attempt(&mut self, target: &TargetId, class: Class, outcome: Outcome, took: Duration) {
         match self.targets.get_mut(target) {
             Some(facts) => facts.note(class, outcome, took),
             None => self.targets.entry(target.clone()).or_default().note(class, outcome, took),

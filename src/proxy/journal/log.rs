@@ -1,14 +1,13 @@
 //! Log lines about what repeats: each kind has at most one line in a while, which says how many were held back.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{AttemptEnded, Classed, Journal};
 use crate::flow::{Cause, Flow, Side};
 use crate::message::{Message, Packet};
 use crate::proxy::flows::table::Conn;
-use crate::upstream::{Class, Outcome};
+use crate::upstream::{Class, Outcome, TargetId};
 
 /// Untrusted peers are logged once in this time: whoever scans the Internet must not fill the log.
 const OUTSIDERS: Duration = Duration::from_secs(300);
@@ -76,7 +75,7 @@ impl Journal {
     }
 
     /// Where connections fail, that line says more, and stands for both.
-    fn log_failed_attempt(&mut self, target: &Arc<str>, outcome: Outcome, strikes: u32, now: Instant) {
+    fn log_failed_attempt(&mut self, target: &TargetId, outcome: Outcome, strikes: u32, now: Instant) {
         let host = target.rsplit_once(':').map_or(&**target, |(host, _)| host.trim_matches(['[', ']']));
         if let Some(held) = self.summaries.due(host, now) {
             tracing::warn!(target = &**target, outcome = %outcome, strikes, more_like_it = held, "REGISTER attempts fail");

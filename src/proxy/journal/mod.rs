@@ -20,12 +20,12 @@ pub use self::facts::{AttemptOutcome, DURATIONS, Direction, Facts, FailureReason
 use self::minutes::Minutes;
 use self::unregistered::{Caller, Ending, Met, Unregistered};
 use super::edge::Edge;
-use super::ids::HandsetId;
+
 use super::registrar::bindings::user_agent;
 use crate::flow::{Side, Transport};
 use crate::message::Message;
 use crate::summaries::Summaries;
-use crate::upstream::{Class, Outcome};
+use crate::upstream::{Class, HandsetId, Outcome, TargetId};
 
 /// Bytes of a datagram that any path carries in one piece (RFC 3261 §18.1.1).
 pub const PATH_MTU: usize = 1300;
@@ -42,7 +42,7 @@ pub(super) struct Registrant<'r> {
 /// An attempt that ended, or that was answered after it had ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AttemptEnded {
-    pub target: Arc<str>,
+    pub target: TargetId,
     pub outcome: Outcome,
     pub class: Class,
     /// The peer's or the transport's own words.
@@ -113,7 +113,7 @@ impl Journal {
             Some((status, phrase)) => (Ending::Refused(status), Some(Arc::from(phrase))),
             None => (Ending::NoTarget, None),
         };
-        self.note(who, Met { ending, detail, target: Arc::from("") }, now);
+        self.note(who, Met { ending, detail, target: TargetId::from("") }, now);
     }
 
     fn note(&mut self, who: Registrant<'_>, met: Met, now: Instant) {

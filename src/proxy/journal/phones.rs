@@ -10,6 +10,7 @@ use super::AttemptOutcome;
 use super::status::View;
 use super::unregistered::{Caller, Ending, LIMIT, Met, Trouble};
 use crate::proxy::registrar::bindings::Binding;
+use crate::upstream::TargetId;
 
 /// More phones than this are not listed in one answer.
 pub const MAX_LISTED: usize = 1000;
@@ -94,7 +95,7 @@ pub struct PhoneShown {
     /// Until the binding ends.
     pub expires_seconds: Option<u64>,
     /// The target it is registered at, or asked last; empty before there was one.
-    pub target: Arc<str>,
+    pub target: TargetId,
     /// What its last REGISTER came to: `success`, `challenged`, `rejected`, `failed`, or `refused` by Holdline itself.
     pub outcome: &'static str,
     /// The status, if there was an answer.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::AttemptOutcome;
 use crate::flow::Transport;
-use crate::proxy::ids::HandsetId;
 use crate::proxy::numbers::NumberMap;
-use crate::upstream::Outcome;
+use crate::upstream::HandsetId;
+use crate::upstream::{Outcome, TargetId};
 
 /// Phones in trouble that are kept.
 pub const LIMIT: usize = 1024;
@@ -47,7 +47,7 @@ pub(super) struct Met {
     /// The peer's own words, if any.
     pub detail: Option<Arc<str>>,
     /// The target that was asked; empty if none was.
-    pub target: Arc<str>,
+    pub target: TargetId,
 }
 
 /// One phone that is not registered, or whose registration is not renewed.
@@ -158,7 +158,7 @@ mod tests {
             user_agent: "".into(),
         };
         let ending = Ending::Attempt(Outcome::Response(code), AttemptOutcome::Rejected);
-        let met = Met { ending, detail: None, target: Arc::from("a:5060") };
+        let met = Met { ending, detail: None, target: TargetId::from("a:5060") };
         table.note(HandsetId(handset), source, caller, met, now);
     }
 

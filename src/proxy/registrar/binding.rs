@@ -8,6 +8,7 @@ use super::keepalive::UdpFlow;
 use crate::flow::{ConnId, SocketId, Transport};
 use crate::message::{Message, Name};
 use crate::proxy::marks::BindingId;
+use crate::upstream::TargetId;
 
 /// Bytes kept of a User-Agent.
 const USER_AGENT: usize = 64;
@@ -48,7 +49,7 @@ pub struct Binding {
     /// What it came over.
     pub transport: Transport,
     /// The target it is registered at (`host:port`).
-    pub target: Arc<str>,
+    pub target: TargetId,
     /// When it ends unless it is confirmed (again).
     pub expires: Instant,
     /// A 2xx was seen. What is given to [`Bindings::upsert`] is unconfirmed, whatever this says.

@@ -18,6 +18,7 @@ use super::keepalive::{KeepAlives, UdpFlow};
 use crate::flow::ConnId;
 use crate::proxy::ids::PathId;
 use crate::proxy::marks::BindingId;
+use crate::upstream::TargetId;
 
 /// How many bindings one address of record may have. A PBX allows far fewer.
 pub const MAX_PER_AOR: usize = 32;
@@ -72,7 +73,7 @@ pub struct Bindings {
     by_aor: BTreeSet<(Arc<str>, BindingId)>,
     by_conn: BTreeSet<(ConnId, BindingId)>,
     /// Confirmed bindings per target.
-    targets: HashMap<Arc<str>, usize>,
+    targets: HashMap<TargetId, usize>,
     /// Confirmed bindings per path.
     paths: BTreeMap<PathId, usize>,
     keepalives: KeepAlives,
@@ -262,8 +263,8 @@ impl Bindings {
 
     /// The targets at which there are confirmed bindings, in the order of their labels.
     #[must_use]
-    pub fn targets(&self) -> Vec<Arc<str>> {
-        let mut targets: Vec<Arc<str>> = self.targets.keys().cloned().collect();
+    pub fn targets(&self) -> Vec<TargetId> {
+        let mut targets: Vec<TargetId> = self.targets.keys().cloned().collect();
         targets.sort();
         targets
     }

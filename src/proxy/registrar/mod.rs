@@ -25,6 +25,7 @@ use super::marks::{BindingId, IdParts};
 use super::site::Site;
 use crate::flow::{ConnId, Flow};
 use crate::message::{Edit, Message, Name, NameAddr, Span, Uri};
+use crate::upstream::TargetId;
 
 /// How long a binding lives for which no 2xx has come yet: a REGISTER's longest life.
 const UNCONFIRMED: Duration = Duration::from_secs(64);
@@ -43,7 +44,7 @@ pub struct Registering<'r> {
     /// How the handset is reached.
     pub reach: Reach,
     /// The target it goes to, or that answered.
-    pub target: &'r Arc<str>,
+    pub target: &'r TargetId,
 }
 
 impl Registering<'_> {
@@ -185,7 +186,7 @@ impl Registrar {
         &mut self,
         request: &Message,
         from: &Edge,
-        target: &Arc<str>,
+        target: &TargetId,
         site: &Site,
         now: Instant,
     ) -> Option<BindingId> {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use self::names::Names;
 pub(super) use self::settings::Settings;
 use self::settings::allows;
-use super::ids::{CallKey, HandsetId, PathId};
+use super::ids::{CallKey, PathId};
 use super::marks::Key;
 use super::registrar::contact::Mode;
 use crate::flow::{HostPort, Side, SocketId, Transport};
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, HandsetId, Upstream};
 
 /// A socket that is bound: a listener of the handsets' side or one of the upstream side's.
 #[derive(Debug, Clone)]

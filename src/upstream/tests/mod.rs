@@ -133,7 +133,7 @@ impl Bench {
     }
 
     fn finish(&mut self, attempt: &Attempt, handset: u64, outcome: Outcome) -> Verdict {
-        let verdict = self.upstream.finish_because(attempt, handset, outcome, None, self.now);
+        let verdict = self.upstream.finish_because(attempt, HandsetId(handset), outcome, None, self.now);
         self.drain();
         verdict
     }
