@@ -51,6 +51,8 @@ pub struct Metrics {
     pub failover_last: Gauge,
     /// A full cycle of the targets passed without a single success (0 or 1).
     pub all_targets_failed: IntGauge,
+    /// Strikes by unserved handsets alone that were void, because the target answered when it was asked.
+    pub strikes_voided: IntCounter,
     /// Second and later tries within one handset transaction.
     pub register_retries: IntCounter,
     /// Handset transactions for which every try failed.
@@ -118,6 +120,10 @@ impl Metrics {
         let all_targets_failed =
             f.gauge("all_targets_failed", "1 after a whole lap round the targets without one success.");
         let failovers = f.counters("failovers_total", &["reason"], "Changes of the active target, by reason.");
+        let strikes_voided = f.counter(
+            "strikes_voided_total",
+            "Strikes that were void: handsets never served had failed, and the target answered an OPTIONS.",
+        );
         let register_retries =
             f.counter("register_retries_total", "Second and later tries within one handset's REGISTER transaction.");
         let register_exhausted =
@@ -221,6 +227,7 @@ impl Metrics {
             failover_threshold,
             failover_last,
             all_targets_failed,
+            strikes_voided,
             register_retries,
             register_exhausted,
             transactions,

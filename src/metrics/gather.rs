@@ -77,6 +77,7 @@ impl Metrics {
             series.active.set(i64::from(is_active));
             series.consecutive_failures.set(if is_active { i64::from(upstream.consecutive_failures()) } else { 0 });
         }
+        rise(&self.strikes_voided, self.strikes_voided.get(), upstream.voided());
         self.transactions.set(levels.transactions as i64);
         self.bindings.set(levels.bindings as i64);
         self.bindings_orphaned.set(levels.bindings_orphaned as i64);

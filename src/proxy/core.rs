@@ -184,6 +184,7 @@ impl Core {
             ("bindings", self.house.registrar.bindings().len()),
             ("connections", connections),
             ("addresses", addresses),
+            ("served", self.house.registrar.served()),
             ("summaries", self.house.journal.summaries()),
             ("targets waited for", reopening),
         ]);

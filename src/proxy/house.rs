@@ -10,13 +10,17 @@ use super::exchange::outlook::In;
 use super::exchange::rooms::{Rooms, log_abandoned};
 use super::exchange::{ExchangeId, Exchanges};
 use super::flows::Flows;
+use super::flows::table::Lease;
+use super::inquiry::Inquiry;
 use super::journal::Journal;
 use super::marks::Key;
 use super::registrar::Registrar;
 use super::site::{Reload, Site};
-use crate::message::Message;
-use crate::transaction::{ClientId, ServerId, Timers, Transactions, TxAction};
-use crate::upstream::{Rollover, Upstream, UpstreamAction};
+use super::wire;
+use crate::flow::{ConnId, Flow};
+use crate::message::{Message, Method};
+use crate::transaction::{ClientId, Outgoing, ServerId, Timers, Transactions, TxAction};
+use crate::upstream::{Rollover, TargetId, Upstream, UpstreamAction};
 
 #[derive(Debug)]
 pub(super) struct House {
@@ -27,6 +31,7 @@ pub(super) struct House {
     pub registrar: Registrar,
     pub flows: Flows,
     pub journal: Journal,
+    pub inquiry: Inquiry,
     pub draining: bool,
     pub actions: VecDeque<Action>,
 }
@@ -47,6 +52,7 @@ impl House {
             journal: Journal::new(now),
             site: Site::new(settings, key, transport, sockets, first_branch),
             upstream,
+            inquiry: Inquiry::default(),
             draining: false,
             actions: VecDeque::new(),
         }
@@ -60,6 +66,9 @@ impl House {
         while let Some(id) = self.exchanges.pop_due(now) {
             self.wake(id, now);
             self.pump(now);
+        }
+        if self.inquiry.poll_timeout().is_some_and(|at| at <= now) {
+            self.asked(false, now);
         }
         self.upstream.handle_timeout(now);
         self.registrar.handle_timeout(now);
@@ -78,6 +87,7 @@ impl House {
             self.transactions.poll_timeout(),
             self.upstream.poll_timeout(),
             self.registrar.poll_timeout(),
+            self.inquiry.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -105,7 +115,7 @@ impl House {
 
     /// Everything but the exchanges, to carry out what one of them wishes for.
     pub fn rooms(&mut self) -> (&mut Exchanges, Rooms<'_>) {
-        let House { site, upstream, transactions, exchanges, registrar, flows, journal, actions, draining: _ } = self;
+        let House { site, upstream, transactions, exchanges, registrar, flows, journal, actions, .. } = self;
         (exchanges, Rooms { site, upstream, transactions, registrar, flows, journal, actions })
     }
 
@@ -156,6 +166,11 @@ impl House {
                 }
                 self.flows.sent(flow, now);
                 self.rooms().1.emit(flow, bytes);
+            }
+            TxAction::ClientTimeout(client) | TxAction::ClientTransportError(client, _)
+                if self.inquiry.is_carried_by(client) =>
+            {
+                self.asked(false, now);
             }
             TxAction::ClientTimeout(client) => {
                 if let Some((id, branch)) = self.exchanges.index.unbind(client) {
@@ -208,6 +223,7 @@ impl House {
             UpstreamAction::Persist(state) => self.actions.push_back(Action::Persist(state)),
             UpstreamAction::SetChanged => self.targets_changed(now),
             UpstreamAction::RolledOver(rollover) => self.rolled_over(&rollover, now),
+            UpstreamAction::Ask { target, epoch } => self.ask(&target, epoch, now),
         }
     }
 
@@ -232,6 +248,50 @@ impl House {
         }
         let (orphaned, bindings) = (self.orphans(), self.registrar.bindings().confirmed_len());
         self.journal.log_orphans_anew(orphaned, bindings);
+    }
+
+    /// Asks the active target whether it lives.
+    fn ask(&mut self, target: &TargetId, epoch: u64, now: Instant) {
+        let before = self.inquiry.begin(epoch, now + self.site.settings.attempt_timeout);
+        if let Some(client) = before {
+            self.transactions.drop_client(client, now);
+        }
+        let target = self.upstream.target(target);
+        let Some(hop) = target.and_then(|target| self.flows.addresses.hop_to(target, self.site.transport)) else {
+            self.asked(false, now);
+            return;
+        };
+        match self.flows.lease(&hop, now) {
+            Lease::Open(conn) => self.send_inquiry(conn, now),
+            Lease::Opening(conn) | Lease::New(conn) => self.inquiry.wait_for(conn),
+            // Our own want is no evidence about the target.
+            Lease::Full => self.asked(true, now),
+        }
+    }
+
+    /// The connection for the question is there.
+    pub fn send_inquiry(&mut self, conn: ConnId, now: Instant) {
+        let flow = Flow::Conn(conn);
+        let Some((target, _)) = self.upstream.active() else { return };
+        let Some(to) = self.flows.edge(flow, &self.site) else { return };
+        let asked = wire::options::ask(&target.label, &to, &self.site);
+        let (branch, reliable) = (asked.branch, to.transport.is_reliable());
+        let method = Method::Options;
+        let method_name = b"OPTIONS";
+        let request = Outgoing { method, method_name, branch: branch.as_bytes(), flow, bytes: asked.bytes, reliable };
+        match self.transactions.send_request(request, now) {
+            Ok(client) => self.inquiry.sent(client),
+            Err(_) => self.asked(true, now),
+        }
+    }
+
+    /// What came of the question.
+    pub fn asked(&mut self, lives: bool, now: Instant) {
+        let Some((epoch, client)) = self.inquiry.end() else { return };
+        if let Some(client) = client {
+            self.transactions.drop_client(client, now);
+        }
+        self.upstream.asked(epoch, lives, now);
     }
 
     /// Opens a connection to each target at which bindings live and which has none.

@@ -21,7 +21,7 @@ use super::wire::{self, Refusal};
 use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, SocketId};
 use crate::message::{Message, Method, Shown};
 use crate::transaction::{ClientId, Inbound, Received, ServerId};
-use crate::upstream::bounded;
+use crate::upstream::{Witness, bounded};
 
 /// The house, while an event of the transports is taken in.
 pub(super) struct Intake<'h>(pub &'h mut House);
@@ -109,6 +109,13 @@ impl Intake<'_> {
     /// A response that a client transaction let through.
     fn answered(&mut self, client: ClientId, at_hand: &mut Option<Message>, now: Instant) {
         let Some(response) = at_hand else { return };
+        if self.0.inquiry.is_carried_by(client) {
+            // A provisional answer promises one more.
+            if response.status() >= 200 {
+                self.0.asked(!(500..600).contains(&response.status()), now);
+            }
+            return;
+        }
         let Some((id, branch)) = self.0.exchanges.index.of_client(client) else { return };
         let Some((exchange, index)) = self.0.exchanges.split(id) else { return };
         let status = response.status();
@@ -208,12 +215,17 @@ impl Intake<'_> {
 
     /// A REGISTER; a newer one of the same call ends an older one's tries.
     fn register(&mut self, server: ServerId, request: Message, from: &Edge, aor: &str, now: Instant) {
-        let House { site, exchanges, .. } = &mut *self.0;
+        let House { site, exchanges, registrar, .. } = &mut *self.0;
         let call = site.call(request.call_id(), aor);
         let cseq = request.cseq().map_or(0, |cseq| cseq.number);
         let (superseded, older) = exchanges.same_call(call, cseq);
         let state = Registering::new(&request, from, aor, call, site);
-        let relay = RegisterRelay::new(state.handset, superseded, now + site.settings.retry_deadline);
+        let witness = Witness {
+            handset: state.handset,
+            source: site.source(from.remote.ip()),
+            standing: registrar.standing(state.handset, now),
+        };
+        let relay = RegisterRelay::new(witness, superseded, now + site.settings.retry_deadline);
         let exchange = Exchange::registering(server, request, from, state, relay, now);
         let id = exchanges.insert(exchange);
         if !superseded {
@@ -259,7 +271,11 @@ impl Intake<'_> {
     fn opened(&mut self, conn: ConnId, local: SocketAddr, now: Instant) {
         let House { site, flows, exchanges, .. } = &mut *self.0;
         let Some(transport) = flows.opened(conn, local, site, now) else { return };
-        for (id, branch) in exchanges.waited_for(conn) {
+        let waited = exchanges.waited_for(conn);
+        if self.0.inquiry.waits_for(conn) {
+            self.0.send_inquiry(conn, now);
+        }
+        for (id, branch) in waited {
             let (exchanges, mut rooms) = self.0.rooms();
             if let Some((exchange, index)) = exchanges.split(id) {
                 rooms.send(exchange, index, branch, Flow::Conn(conn), now);
@@ -277,6 +293,9 @@ impl Intake<'_> {
         let failure = Failure { cause, detail: bounded(detail.as_bytes()) };
         for (id, branch) in self.0.exchanges.waited_for(conn) {
             self.0.feed(id, In::Lost(branch, failure.clone()), now);
+        }
+        if self.0.inquiry.waits_for(conn) {
+            self.0.asked(false, now);
         }
         self.lost(&gone, now);
     }

@@ -20,6 +20,7 @@
 //! | `wire` | pure functions: the received message and the two edges it passes between give the bytes that leave |
 //! | `registrar` | our shadow of the PBX's registrar: bindings, Contacts, grants, keep-alives |
 //! | `flows` | the ways to both sides: connections, which address has its turn, what is opened again |
+//! | `inquiry` | the one question of our own: an OPTIONS to the active target, when only unserved handsets speak against it |
 //! | `marks` | what we sign: Contact IDs, route marks, branches |
 //! | `journal` | what is counted, logged and shown |
 //!
@@ -39,6 +40,7 @@ mod flows;
 mod house;
 mod ids;
 mod inbound;
+mod inquiry;
 mod intake;
 mod journal;
 mod marks;

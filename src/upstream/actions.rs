@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::classes::Class;
 use super::events::Rollover;
+use super::order::TargetId;
 use super::settings::Persisted;
 
 /// A task for the driver.
@@ -15,6 +16,14 @@ pub enum UpstreamAction {
     Persist(Persisted),
     /// Another target became active (already logged).
     RolledOver(Rollover),
+    /// Ask the active target whether it lives, with an OPTIONS, and hand what came of it to
+    /// [`Upstream::asked`](super::Upstream::asked).
+    Ask {
+        /// Its label.
+        target: TargetId,
+        /// The activation.
+        epoch: u64,
+    },
     /// The target list changed: labels, order, weights or addresses.
     SetChanged,
 }

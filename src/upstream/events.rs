@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::classes::Outcome;
-use super::failover::{HandsetId, Hit, Tally};
+use super::failover::{Hit, Tally};
 use super::order::TargetId;
+use super::witness::HandsetId;
 
 /// The most events that are kept.
 pub const MAX_EVENTS: usize = 100;
@@ -95,7 +96,7 @@ impl Rollover {
             .map(|h| Strike {
                 age: now.saturating_duration_since(h.at),
                 outcome: h.outcome,
-                handset: h.handset,
+                handset: h.witness.handset,
                 detail: h.detail.clone(),
             })
             .collect();
@@ -140,6 +141,8 @@ pub(super) enum What {
     RolledOver(Rollover),
     /// The target list changed (labels, in order).
     Targets { added: Vec<TargetId>, removed: Vec<TargetId> },
+    /// Strikes by unserved handsets alone were void: the target answered when it was asked.
+    Voided { target: TargetId, failures: u32 },
     /// Lookups began to fail, or failed in another way than before.
     DnsFailing { outcome: &'static str, detail: String },
     /// Lookups succeed again.
@@ -200,6 +203,15 @@ pub enum EventShown {
         added: Vec<TargetId>,
         /// The labels that are gone.
         removed: Vec<TargetId>,
+    },
+    /// Strikes by handsets that were never served were void: the target answered when it was asked.
+    StrikesVoided {
+        /// Age in seconds.
+        age_seconds: f64,
+        /// The target that stays active.
+        target: TargetId,
+        /// How many strikes were void.
+        failures: u32,
     },
     /// Lookups began to fail, or fail in another way than before.
     DnsFailing {
@@ -265,6 +277,9 @@ impl EventShown {
                     })
                     .collect(),
             },
+            What::Voided { target, failures } => {
+                EventShown::StrikesVoided { age_seconds, target: target.clone(), failures: *failures }
+            }
             What::Targets { added, removed } => {
                 EventShown::TargetsChanged { age_seconds, added: added.clone(), removed: removed.clone() }
             }

@@ -14,15 +14,15 @@ use std::time::Instant;
 
 use super::classes::{Class, Outcome};
 use super::order::TargetId;
+use super::witness::{HandsetId, SourceId, Standing, Witness};
 use crate::flow::Cause;
 
 /// The most strikes that are kept for the report of a rollover. With a higher threshold the oldest are forgotten, though still
 /// counted.
 pub const MAX_STRIKES: usize = 32;
 
-/// A handset, told from others by its address of record and its source address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HandsetId(pub u64);
+/// The most handsets and sources that are told apart, whatever the thresholds are: one source may invent names without end.
+pub const MAX_HANDSETS: usize = 1024;
 
 /// One REGISTER attempt under way, as obtained from [`Upstream::begin_attempt`](super::Upstream::begin_attempt).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +44,8 @@ pub struct Hit {
     pub at: Instant,
     /// The attempt's outcome.
     pub outcome: Outcome,
-    /// The hash of the handset whose REGISTER it was.
-    pub handset: HandsetId,
+    /// Whose REGISTER it was.
+    pub witness: Witness,
     /// The peer's or the transport's own words, if it had any: a reason phrase, what is wrong with a certificate.
     pub detail: Option<Arc<str>>,
 }
@@ -63,6 +63,8 @@ pub enum Step {
     Counted,
     /// One strike more, which meets the threshold: the next target's turn. The count stands until [`Failover::activate`].
     Enough,
+    /// One strike more, and that would be enough, but all are the word of unserved handsets while others are served.
+    Doubtful,
 }
 
 /// The count as it was when a target was left.
@@ -90,9 +92,13 @@ pub struct Failover {
     count: u32,
     /// Each with its attempt's number.
     hits: VecDeque<(u64, Hit)>,
-    /// Handsets of the counted strikes. Never larger than the greater of `threshold` and `min_handsets`, at which the
-    /// target is left.
+    /// Handsets of the counted strikes, at most [`MAX_HANDSETS`].
     handsets: BTreeSet<HandsetId>,
+    /// Those of them that are served, and the sources of all: likewise.
+    served: BTreeSet<HandsetId>,
+    sources: BTreeSet<SourceId>,
+    /// A strike came from a handset whose word counts by itself.
+    vouched: bool,
 }
 
 impl Failover {
@@ -108,6 +114,9 @@ impl Failover {
             count: 0,
             hits: VecDeque::new(),
             handsets: BTreeSet::new(),
+            served: BTreeSet::new(),
+            sources: BTreeSet::new(),
+            vouched: false,
         }
     }
 
@@ -147,13 +156,39 @@ impl Failover {
         if self.hits.len() == MAX_STRIKES {
             self.hits.pop_front();
         }
-        self.handsets.insert(hit.handset);
+        self.witnessed(hit.witness);
         self.hits.push_back((seq, hit));
-        if self.count >= self.threshold && self.handsets.len() >= self.min_handsets {
+        if self.count < self.threshold || self.witnesses() < self.min_handsets {
+            Step::Counted
+        } else if self.vouched {
             Step::Enough
         } else {
-            Step::Counted
+            Step::Doubtful
         }
+    }
+
+    fn witnessed(&mut self, witness: Witness) {
+        let Witness { handset, source, standing } = witness;
+        if self.handsets.len() < MAX_HANDSETS {
+            self.handsets.insert(handset);
+            self.sources.insert(source);
+        }
+        if standing == Standing::Served && self.served.len() < MAX_HANDSETS {
+            self.served.insert(handset);
+        }
+        self.vouched |= standing != Standing::Unserved;
+    }
+
+    /// Different witnesses: served handsets; where none of them is served, sources, because names are invented easily.
+    fn witnesses(&self) -> usize {
+        if self.served.is_empty() { self.sources.len() } else { self.served.len() }
+    }
+
+    /// The strikes are void: the target answered when it was asked. How many they were.
+    pub fn void(&mut self) -> u32 {
+        let count = self.count;
+        self.clear();
+        count
     }
 
     /// An attempt that was counted as silent was answered after all: its strike was none. True if there was one.
@@ -163,13 +198,14 @@ impl Failover {
             return false;
         }
         let Some(place) = self.hits.iter().position(silent) else { return false };
-        let handset = self.hits.remove(place).map(|(_, hit)| hit.handset);
+        self.hits.remove(place);
         self.count = self.count.saturating_sub(1);
-        if let Some(handset) = handset
-            && !self.hits.iter().any(|(_, hit)| hit.handset == handset)
-        {
-            self.handsets.remove(&handset);
-        }
+        self.handsets.clear();
+        self.served.clear();
+        self.sources.clear();
+        self.vouched = false;
+        let left: Vec<Witness> = self.hits.iter().map(|(_, hit)| hit.witness).collect();
+        left.into_iter().for_each(|witness| self.witnessed(witness));
         true
     }
 
@@ -190,6 +226,9 @@ impl Failover {
         self.count = 0;
         self.hits.clear();
         self.handsets.clear();
+        self.served.clear();
+        self.sources.clear();
+        self.vouched = false;
     }
 
     /// Number of the current activation; 0 before the first.
@@ -229,151 +268,4 @@ impl Failover {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::flow::Cause;
-
-    fn hit(at: Instant, handset: u64) -> Hit {
-        Hit { at, outcome: Outcome::Failed(Cause::Timeout), handset: HandsetId(handset), detail: None }
-    }
-
-    fn machine(threshold: u32, min_handsets: u32) -> (Failover, Instant) {
-        let mut machine = Failover::new(threshold, min_handsets);
-        machine.activate();
-        (machine, base())
-    }
-
-    /// Any instant will do: only differences matter.
-    #[allow(clippy::disallowed_methods)]
-    fn base() -> Instant {
-        Instant::now()
-    }
-
-    #[test]
-    fn the_fence_survives_a_success() {
-        let (mut machine, now) = machine(3, 1);
-        let early = machine.begin("a:1".into(), now);
-        let first = machine.begin("a:1".into(), now);
-        assert_eq!(machine.finish(&first, Class::Failure, hit(now, 1)), Step::Counted);
-        let second = machine.begin("a:1".into(), now);
-        assert_eq!(machine.finish(&second, Class::Success, hit(now, 1)), Step::Cleared);
-        assert_eq!(machine.finish(&early, Class::Failure, hit(now, 2)), Step::Unmoved);
-        assert_eq!(machine.count(), 0);
-    }
-
-    #[test]
-    fn strikes_kept_are_bounded_while_the_count_goes_on() {
-        let (mut machine, now) = machine(1000, 1);
-        for n in 1..1000 {
-            let attempt = machine.begin("a:1".into(), now);
-            assert_eq!(machine.finish(&attempt, Class::Failure, hit(now, n)), Step::Counted);
-        }
-        assert_eq!(machine.count(), 999);
-        let attempt = machine.begin("a:1".into(), now);
-        assert_eq!(machine.finish(&attempt, Class::Failure, hit(now, 5000)), Step::Enough);
-        let tally = machine.activate();
-        assert_eq!((tally.count, tally.hits.len(), tally.handsets), (1000, MAX_STRIKES, 1000));
-        assert_eq!(tally.hits.last().map(|h| h.handset), Some(HandsetId(5000)));
-    }
-
-    /// What can happen to the machine, for the model below.
-    #[derive(Debug, Clone, Copy)]
-    enum Op {
-        Begin,
-        /// The outcome of the n-th attempt still open (modulo their number).
-        Finish(usize, Class, u64),
-        /// Something else than strikes makes another target active.
-        Move,
-    }
-
-    fn ops() -> impl Strategy<Value = Vec<Op>> {
-        let class = prop_oneof![2 => Just(Class::Failure), 1 => Just(Class::Neutral), 1 => Just(Class::Success)];
-        let op = prop_oneof![
-            8 => Just(Op::Begin),
-            8 => (any::<usize>(), class, 0..4u64).prop_map(|(n, class, handset)| Op::Finish(n, class, handset)),
-            1 => Just(Op::Move),
-        ];
-        prop::collection::vec(op, 0..200)
-    }
-
-    /// A line in the model's history. The model keeps the whole history and counts it afresh each time.
-    #[derive(Debug, Clone, Copy)]
-    enum Line {
-        Sent(usize),
-        Ended(usize, Class, u64),
-        Activated,
-    }
-
-    /// The rule in its plainest form: walk through the history since the last activation and note which attempt was sent before
-    /// which strike.
-    fn naive_count(history: &[Line]) -> (u32, BTreeSet<u64>) {
-        let start = history.iter().rposition(|l| matches!(l, Line::Activated)).map_or(0, |i| i + 1);
-        let sent_at = |id: usize| history.iter().position(|l| matches!(l, Line::Sent(s) if *s == id));
-        let mut last_strike_at = None;
-        let (mut count, mut handsets) = (0, BTreeSet::new());
-        for (line_number, line) in history.iter().enumerate().skip(start) {
-            let Line::Ended(id, class, handset) = *line else { continue };
-            let sent = sent_at(id).expect("sent before it ended");
-            if sent < start {
-                continue;
-            }
-            if class == Class::Success {
-                (count, handsets) = (0, BTreeSet::new());
-            } else if class == Class::Failure && last_strike_at.is_none_or(|strike| sent > strike) {
-                count += 1;
-                handsets.insert(handset);
-                last_strike_at = Some(line_number);
-            }
-        }
-        (count, handsets)
-    }
-
-    proptest! {
-        #[test]
-        fn the_machine_agrees_with_a_naive_model(ops in ops(), threshold in 1u32..5, min_handsets in 1u32..4) {
-            let (mut machine, now) = machine(threshold, min_handsets);
-            let mut history = vec![Line::Activated];
-            let mut open: Vec<(usize, Attempt)> = Vec::new();
-            let mut sent = 0;
-            for (tick, op) in ops.into_iter().enumerate() {
-                let now = now + Duration::from_millis(tick as u64);
-                match op {
-                    Op::Begin => {
-                        open.push((sent, machine.begin("a:1".into(), now)));
-                        history.push(Line::Sent(sent));
-                        sent += 1;
-                    }
-                    Op::Move => {
-                        machine.activate();
-                        history.push(Line::Activated);
-                    }
-                    Op::Finish(..) if open.is_empty() => {}
-                    Op::Finish(n, class, handset) => {
-                        let (id, attempt) = open.remove(n % open.len());
-                        let before = naive_count(&history);
-                        let step = machine.finish(&attempt, class, hit(now, handset));
-                        history.push(Line::Ended(id, class, handset));
-                        let after = naive_count(&history);
-                        let enough = after.0 >= threshold
-                            && after.1.len() >= min_handsets as usize
-                            && after.0 > before.0;
-                        prop_assert_eq!(step == Step::Enough, enough);
-                        prop_assert_eq!(matches!(step, Step::Counted | Step::Enough), after.0 > before.0);
-                        if enough {
-                            let tally = machine.activate();
-                            prop_assert_eq!((tally.count, tally.handsets), (after.0, after.1.len()));
-                            history.push(Line::Activated);
-                        }
-                    }
-                }
-                let (count, handsets) = naive_count(&history);
-                prop_assert_eq!(machine.count(), count);
-                prop_assert_eq!(machine.handsets(), handsets.len());
-            }
-        }
-    }
-}
+mod tests;

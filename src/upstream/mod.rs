@@ -9,6 +9,7 @@
 //! records  what DNS said, validated  →  order    sorted into the order targets are tried in
 //!                                    →  install  in the place of the set before
 //! classes  what an outcome means     →  failover the three-strike count  →  events  the last hundred and their why
+//! witness  whose word a strike is      →  doubt    strikes that are no evidence by themselves
 //! actions  what the driver must do      snapshot what /status shows
 //! ```
 //!
@@ -18,6 +19,7 @@
 
 mod actions;
 pub mod classes;
+mod doubt;
 pub mod events;
 pub mod failover;
 mod install;
@@ -29,6 +31,7 @@ mod settings;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -41,7 +44,7 @@ pub use actions::{RollError, UpstreamAction, Verdict};
 pub use classes::{Class, FAILURE_CODES, Outcome};
 use events::{Events, What};
 pub use events::{MAX_DETAIL, Reason, Rollover, Strike, bounded};
-pub use failover::{Attempt, HandsetId};
+pub use failover::Attempt;
 use failover::{Failover, Hit, Step};
 pub use install::{MAX_ADDRESSES, MAX_PAST_TARGETS};
 pub use name::{NameError, SrvName};
@@ -51,6 +54,7 @@ use refresh::Refresh;
 pub use refresh::{MAX_TTL, MIN_TTL};
 pub use settings::{Persisted, Settings, Source};
 pub use snapshot::Snapshot;
+pub use witness::{HandsetId, SourceId, Standing, Witness};
 
 use crate::summaries::Summaries;
 
@@ -81,6 +85,10 @@ pub struct Upstream {
     failed_this_round: BTreeSet<TargetId>,
     /// The failure of every target was logged, and none has succeeded since.
     all_failed_logged: bool,
+    /// The activation whose target is being asked whether it lives.
+    doubted: Option<u64>,
+    /// Strikes that were void, since the start.
+    voided: u64,
     rejected: Vec<String>,
     summaries: Summaries,
     events: Events,
@@ -104,6 +112,8 @@ impl Upstream {
             stale: true,
             failed_this_round: BTreeSet::new(),
             all_failed_logged: false,
+            doubted: None,
+            voided: 0,
             rejected: Vec::new(),
             summaries: Summaries::default(),
             events: Events::default(),
@@ -186,6 +196,7 @@ impl Upstream {
     fn activate(&mut self, index: usize, from: TargetId, reason: Reason, now: Instant) -> Rollover {
         let to = self.targets[index].label.clone();
         let tally = self.failover.activate();
+        self.doubted = None;
         self.active = Some(Active { index, since: now, missing: 0 });
         let rollover = Rollover::new(from, to, self.failover.epoch(), reason, &tally, now);
         self.log_rollover(&rollover, now);
@@ -240,22 +251,25 @@ impl Upstream {
         Some(self.failover.begin(label, now))
     }
 
-    /// Takes the outcome of an attempt, once per attempt. `handset`: a hash of address-of-record and source, by which handsets
-    /// are distinguished. `detail`: the peer's or the transport's own words for it (see [`bounded`]), which are shown with the
+    /// Takes the outcome of an attempt, once per attempt. `witness`: whose REGISTER it was. `detail`: the peer's or the transport's own words for it (see [`bounded`]), which are shown with the
     /// rollover.
     pub fn finish_because(
         &mut self,
         attempt: &Attempt,
-        handset: HandsetId,
+        witness: Witness,
         outcome: Outcome,
         detail: Option<Arc<str>>,
         now: Instant,
     ) -> Verdict {
         let class = classes::classify(outcome, &self.settings.failure_codes);
-        let step = self.failover.finish(attempt, class, Hit { at: now, outcome, handset, detail });
+        let step = self.failover.finish(attempt, class, Hit { at: now, outcome, witness, detail });
         match step {
             Step::Stale | Step::Unmoved => {}
             Step::Cleared => self.served(now),
+            Step::Doubtful => {
+                self.doubt();
+                return Verdict { class, counted: true, rolled_over: false };
+            }
             Step::Counted => return Verdict { class, counted: true, rolled_over: false },
             Step::Enough => {
                 self.strike_out(now);
@@ -281,6 +295,7 @@ impl Upstream {
 
     /// A target has accepted a registration.
     fn served(&mut self, now: Instant) {
+        self.doubted = None;
         self.failed_this_round.clear();
         if std::mem::take(&mut self.all_failed_logged) && self.summaries.due("served again", now).is_some() {
             info!(active = self.active_label().as_deref(), "registrations succeed again");
@@ -290,7 +305,8 @@ impl Upstream {
     /// A 2xx on a branch whose attempt was classed already: the target is alive after all. Clears the count if the attempt's
     /// epoch is still the current one.
     pub fn late_success(&mut self, attempt: &Attempt, now: Instant) {
-        let hit = Hit { at: now, outcome: Outcome::Response(200), handset: HandsetId(0), detail: None };
+        let witness = Witness { handset: HandsetId(0), source: SourceId(0), standing: Standing::Served };
+        let hit = Hit { at: now, outcome: Outcome::Response(200), witness, detail: None };
         if self.failover.finish(attempt, Class::Success, hit) == Step::Cleared {
             self.served(now);
         }

@@ -4,6 +4,7 @@ mod addresses;
 mod answers;
 mod calls;
 mod dialog;
+mod evidence;
 mod failover;
 mod instant;
 mod interleavings;

@@ -98,6 +98,11 @@ enum Event {
     DnsRecovered {
         age_seconds: f64,
     },
+    StrikesVoided {
+        age_seconds: f64,
+        target: String,
+        failures: u32,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -336,6 +341,10 @@ fn events(events: &[Event]) -> String {
                 text += &format!("{} ago  DNS fails: {}: {}\n", span(*age_seconds), visible(outcome), visible(detail));
             }
             Event::DnsRecovered { age_seconds } => text += &format!("{} ago  DNS answers again\n", span(*age_seconds)),
+            Event::StrikesVoided { age_seconds, target, failures } => {
+                text +=
+                    &format!("{} ago  {failures} strikes voided: {} answered\n", span(*age_seconds), visible(target));
+            }
             Event::Unknown => {}
         }
     }

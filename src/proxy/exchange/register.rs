@@ -21,9 +21,8 @@ use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook};
 use crate::flow::Cause;
 use crate::proxy::journal::{AttemptEnded, Classed};
 use crate::proxy::site::settings::Exhausted;
-use crate::upstream::HandsetId;
 use crate::upstream::classes::classify;
-use crate::upstream::{Class, Outcome, TargetId, Verdict};
+use crate::upstream::{Class, Outcome, Standing, TargetId, Verdict, Witness};
 
 /// Pauses after the first and after every later instant failure on one target.
 const PACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
@@ -58,8 +57,8 @@ pub struct RegisterRelay {
     phase: Phase,
     /// When no further try begins.
     deadline: Instant,
-    /// Tells handsets apart when strikes are counted.
-    handset: HandsetId,
+    /// Whose it is, when strikes are counted.
+    witness: Witness,
     /// A newer REGISTER of the same call was there before this one, or came since: nothing is tried again.
     superseded: bool,
     /// Instant failures since the target became active: the pace.
@@ -71,12 +70,12 @@ pub struct RegisterRelay {
 }
 
 impl RegisterRelay {
-    pub fn new(handset: HandsetId, superseded: bool, deadline: Instant) -> Self {
+    pub fn new(witness: Witness, superseded: bool, deadline: Instant) -> Self {
         RegisterRelay {
             branches: Branches::default(),
             phase: Phase::Trying,
             deadline,
-            handset,
+            witness,
             superseded,
             instant_failures: 0,
             kept: false,
@@ -93,6 +92,12 @@ impl RegisterRelay {
         };
         let branches = self.branches.iter().filter_map(|(_, branch)| self.due(branch));
         branches.chain(next).chain(deadline).min()
+    }
+
+    /// A handset that was never served gets one attempt a transaction while others are: what the PBX drops on purpose must not
+    /// become three strikes by our own doing.
+    fn tries_again(&self, outlook: &Outlook<'_>) -> bool {
+        outlook.policy.retry && self.witness.standing != Standing::Unserved
     }
 
     /// The deadline has nothing more to bring.
@@ -255,7 +260,7 @@ impl RegisterRelay {
             (verdict.class, verdict.rolled_over)
         };
         match class {
-            Class::Failure if outlook.policy.retry && self.phase != Phase::Over => {
+            Class::Failure if self.tries_again(outlook) && self.phase != Phase::Over => {
                 out.push(Out::Keep);
                 self.kept = true;
                 if late {
@@ -300,7 +305,7 @@ impl RegisterRelay {
             return Verdict { class: Class::Neutral, counted: false, rolled_over: false };
         };
         let now = outlook.now;
-        let verdict = outlook.upstream.finish_because(attempt, self.handset, outcome, detail.clone(), now);
+        let verdict = outlook.upstream.finish_because(attempt, self.witness, outcome, detail.clone(), now);
         let classed = Classed {
             strike: verdict.counted,
             rolled_over: verdict.rolled_over,
@@ -342,7 +347,7 @@ impl RegisterRelay {
 
     /// What comes after a branch that brought nothing to relay. `instant` names one that failed at once.
     fn plan_next(&mut self, rolled: bool, instant: Option<BranchId>, outlook: &mut Outlook<'_>, out: &mut Outbox) {
-        if !outlook.policy.retry || self.superseded || matches!(self.phase, Phase::Spent(_) | Phase::Over) {
+        if !self.tries_again(outlook) || self.superseded || matches!(self.phase, Phase::Spent(_) | Phase::Over) {
             self.finish_if_hopeless(outlook, out);
             return;
         }

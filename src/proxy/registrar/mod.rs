@@ -9,6 +9,7 @@ pub mod contact;
 mod grants;
 mod keepalive;
 pub mod phone_address;
+mod served;
 mod stored;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use self::stored::StoredBinding;
 use self::bindings::{Binding, Bindings, BindingsFull, Change, Reach, user_agent};
 use self::contact::Upward;
 use self::grants::Grants;
+use self::served::Served;
 use super::edge::Edge;
 use super::ids::PathId;
 use super::marks::{BindingId, IdParts};
@@ -26,6 +28,7 @@ use super::site::Site;
 use crate::flow::{ConnId, Flow};
 use crate::message::{Edit, Message, Name, NameAddr, Span, Uri};
 use crate::upstream::TargetId;
+use crate::upstream::{HandsetId, Standing};
 
 /// How long a binding lives for which no 2xx has come yet: a REGISTER's longest life.
 const UNCONFIRMED: Duration = Duration::from_secs(64);
@@ -71,12 +74,13 @@ pub struct Registrar {
     bindings: Bindings,
     /// When the handsets' registrations end.
     grants: Option<Grants>,
+    served: Served,
 }
 
 impl Registrar {
     /// `limit`: bindings at once.
     pub fn new(limit: usize) -> Self {
-        Registrar { bindings: Bindings::new(limit), grants: None }
+        Registrar { bindings: Bindings::new(limit), grants: None, served: Served::new(limit) }
     }
 
     pub fn bindings(&self) -> &Bindings {
@@ -85,6 +89,7 @@ impl Registrar {
 
     pub fn set_limit(&mut self, limit: usize) {
         self.bindings.set_limit(limit);
+        self.served.set_limit(limit);
     }
 
     pub fn connection_lost(&mut self, conn: ConnId) {
@@ -112,7 +117,21 @@ impl Registrar {
 
     /// Takes a binding over from before a restart, if a listener still has its address. False if it is left out.
     pub fn restore(&mut self, stored: &StoredBinding, site: &Site, now: Instant, unix: u64) -> bool {
-        self.bindings.import(stored, &site.key, site.listener_at(stored.local), now, unix)
+        let restored = self.bindings.import(stored, &site.key, site.listener_at(stored.local), now, unix);
+        if restored {
+            self.served.note(site.handset(&stored.aor, stored.remote.ip()), now);
+        }
+        restored
+    }
+
+    /// What a handset's failure is worth as evidence about a target.
+    pub fn standing(&mut self, handset: HandsetId, now: Instant) -> Standing {
+        self.served.standing(handset, now)
+    }
+
+    /// How many handsets are known to be served.
+    pub fn served(&self) -> usize {
+        self.served.len()
     }
 
     /// Notes where the handset is reached, so that upstream may call it before its 2xx has come back.
@@ -139,6 +158,7 @@ impl Registrar {
         let restored = contact::restore_register(response, answer.edit, &site.key, upward, cap, |id| {
             bindings.get(id).map(|binding| &*binding.contact)
         });
+        self.served.note(site.handset(what.aor, what.from.remote.ip()), now);
         let Some(upward) = upward else { return };
         if upward.wildcard {
             self.bindings.remove_aor(what.aor);

@@ -14,7 +14,7 @@ use super::ids::{CallKey, PathId};
 use super::marks::Key;
 use super::registrar::contact::Mode;
 use crate::flow::{HostPort, Side, SocketId, Transport};
-use crate::upstream::{self, HandsetId, Upstream};
+use crate::upstream::{self, HandsetId, SourceId, Upstream};
 
 /// A socket that is bound: a listener of the handsets' side or one of the upstream side's.
 #[derive(Debug, Clone)]
@@ -132,6 +132,14 @@ impl Site {
         HandsetId(match source.to_canonical() {
             IpAddr::V4(ip) => self.key.hash(&[aor.as_bytes(), &ip.octets()]),
             IpAddr::V6(ip) => self.key.hash(&[aor.as_bytes(), &ip.octets()]),
+        })
+    }
+
+    /// The network an address belongs to: IPv6 hosts have a /64 to choose addresses from.
+    pub fn source(&self, source: IpAddr) -> SourceId {
+        SourceId(match source.to_canonical() {
+            IpAddr::V4(ip) => self.key.hash(&[b"source", &ip.octets()]),
+            IpAddr::V6(ip) => self.key.hash(&[b"source", &ip.octets()[..8]]),
         })
     }
 

@@ -2,6 +2,7 @@
 //! A few splices; nothing is printed anew.
 
 pub mod down;
+pub mod options;
 mod record_route;
 pub mod register;
 pub mod response;

@@ -133,7 +133,7 @@ impl Bench {
     }
 
     fn finish(&mut self, attempt: &Attempt, handset: u64, outcome: Outcome) -> Verdict {
-        let verdict = self.upstream.finish_because(attempt, HandsetId(handset), outcome, None, self.now);
+        let verdict = self.upstream.finish_because(attempt, witness(handset), outcome, None, self.now);
         self.drain();
         verdict
     }
@@ -163,6 +163,10 @@ impl Bench {
     fn count(&self) -> u32 {
         self.upstream.consecutive_failures()
     }
+}
+
+fn witness(handset: u64) -> Witness {
+    Witness { handset: HandsetId(handset), source: SourceId(handset), standing: Standing::Alike }
 }
 
 const OK: Outcome = Outcome::Response(200);

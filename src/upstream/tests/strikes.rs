@@ -346,7 +346,7 @@ fn the_peers_own_words_stand_beside_a_strike_bounded_and_without_control_charact
     let mut bench = Bench::with("ab");
     let attempt = bench.upstream.begin_attempt(bench.now).unwrap();
     let words = super::super::bounded(format!("Go \x1b[31maway\r\n{}", "!".repeat(1000)).as_bytes());
-    bench.upstream.finish_because(&attempt, HandsetId(1), code(503), words, bench.now);
+    bench.upstream.finish_because(&attempt, witness(1), code(503), words, bench.now);
     let status = serde_json::to_value(bench.upstream.snapshot(bench.now)).unwrap();
     let shown = status["strikes"][0]["detail"].as_str().unwrap();
     assert!(shown.starts_with("Go \u{fffd}[31maway\u{fffd}\u{fffd}!!!") && shown.chars().count() == 240, "{shown}");

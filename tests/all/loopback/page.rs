@@ -220,6 +220,7 @@ fn made(state: &str) -> Value {
                 { "event": "targets_changed", "age_seconds": 4000, "added": [&a, &b], "removed": [&c] },
                 { "event": "dns_failing", "age_seconds": 3000, "outcome": "timeout", "detail": "no name server answered" },
                 { "event": "dns_recovered", "age_seconds": 2800 },
+                { "event": "strikes_voided", "age_seconds": 2500, "target": &a, "failures": 3 },
                 { "event": "rollover", "age_seconds": 1900, "from": &b, "to": &a, "reason": "manual", "epoch": 1,
                   "failures": 0, "handsets": 0, "strikes": [] },
                 { "event": "rollover", "age_seconds": 1000, "from": &a, "to": &b, "reason": "register_failures", "epoch": 2,

@@ -29,6 +29,8 @@ pub enum Manner {
     ChallengeThen(u16),
     /// As normal, but so late.
     Late(Duration),
+    /// As normal, but whatever names this user is dropped without a word.
+    Drops(&'static str),
     /// 100 at once, then nothing.
     ProvisionalOnly,
     /// 200 so late to the first branch of a request; `code` at once to a second branch of the same request.
@@ -118,12 +120,15 @@ impl Server {
         let now = Duration::ZERO;
         let answers = match self.manner.clone() {
             Manner::Silent | Manner::TlsFailure | Manner::NoConnect => return Turn::Nothing,
+            Manner::Drops(user) if header(bytes, "From").is_some_and(|from| from.contains(user)) => {
+                return Turn::Nothing;
+            }
             Manner::Refuse => return Turn::Refuse,
             Manner::Reset => return Turn::Reset,
-            Manner::Normal if authorized => vec![(now, self.ok(bytes))],
+            Manner::Normal | Manner::Drops(_) if authorized => vec![(now, self.ok(bytes))],
             Manner::Status(code) => vec![(now, self.answer(bytes, code, ""))],
             Manner::ChallengeThen(code) if authorized => vec![(now, self.answer(bytes, code, ""))],
-            Manner::Normal | Manner::ChallengeThen(_) => vec![(now, self.challenge(bytes))],
+            Manner::Normal | Manner::Drops(_) | Manner::ChallengeThen(_) => vec![(now, self.challenge(bytes))],
             Manner::Late(delay) if authorized => return Turn::Answers(vec![(delay, self.ok(bytes))]),
             Manner::Late(delay) => return Turn::Answers(vec![(delay, self.challenge(bytes))]),
             Manner::ProvisionalOnly => vec![(now, self.answer(bytes, 100, ""))],

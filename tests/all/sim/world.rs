@@ -341,7 +341,7 @@ impl World {
         assert_eq!(self.metrics.transactions.get(), 0, "the metric\n{}", self.ladder.join("\n"));
         for (table, size) in self.core.tables() {
             let most = match table {
-                "bindings" | "summaries" => usize::MAX,
+                "bindings" | "served" | "summaries" => usize::MAX,
                 "connections" | "addresses" | "targets waited for" => self.conns.len() + self.phones.len() + 8,
                 _ => 0,
             };

@@ -1,0 +1,68 @@
+//! The one question that Holdline asks of its own accord: does the *active* target live?
+//!
+//! Three strikes by handsets that this PBX never served are no evidence while others are served: before a rollover on their word
+//! alone, the active target gets an OPTIONS. Never another target: there is no probing for a way back.
+
+use std::time::Instant;
+
+use crate::flow::ConnId;
+use crate::transaction::ClientId;
+
+/// An OPTIONS under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    /// The activation that it is about.
+    epoch: u64,
+    /// Until then it is answered, or the target is taken for dead.
+    until: Instant,
+    /// Waits for this connection.
+    conn: Option<ConnId>,
+    /// Sent.
+    client: Option<ClientId>,
+}
+
+/// At most one question at a time.
+#[derive(Debug, Default)]
+pub struct Inquiry {
+    asked: Option<Asked>,
+}
+
+impl Inquiry {
+    /// A question is to be asked. What was asked before is of no interest any more: its client transaction.
+    pub fn begin(&mut self, epoch: u64, until: Instant) -> Option<ClientId> {
+        self.asked.replace(Asked { epoch, until, conn: None, client: None })?.client
+    }
+
+    /// It waits for a connection.
+    pub fn wait_for(&mut self, conn: ConnId) {
+        if let Some(asked) = &mut self.asked {
+            asked.conn = Some(conn);
+        }
+    }
+
+    /// It went out.
+    pub fn sent(&mut self, client: ClientId) {
+        if let Some(asked) = &mut self.asked {
+            (asked.conn, asked.client) = (None, Some(client));
+        }
+    }
+
+    /// Whether it waits for this connection.
+    pub fn waits_for(&self, conn: ConnId) -> bool {
+        self.asked.is_some_and(|asked| asked.conn == Some(conn))
+    }
+
+    /// Whether this client transaction carries it.
+    pub fn is_carried_by(&self, client: ClientId) -> bool {
+        self.asked.is_some_and(|asked| asked.client == Some(client))
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.asked.map(|asked| asked.until)
+    }
+
+    /// Ends it: the activation that it was about, and the client transaction that is not wanted any more.
+    pub fn end(&mut self) -> Option<(u64, Option<ClientId>)> {
+        self.asked.take().map(|asked| (asked.epoch, asked.client))
+    }
+}

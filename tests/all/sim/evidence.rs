@@ -1,0 +1,164 @@
+//! Only evidence about the target moves the fleet: what a PBX drops on purpose is none.
+
+use std::time::Duration;
+
+use holdline::flow::Transport;
+use holdline::proxy::Event;
+use holdline::upstream::{self, Reason};
+
+use super::server::Manner;
+use super::world::{Setup, World, address, what};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Handset 0 is served; handset 1 is one that the PBX drops without a word.
+fn world(transport: Transport) -> (World, usize, usize) {
+    let mut world = World::new(Setup { transport, ..Setup::default() });
+    let (served, scanner) = (world.phone(Transport::Udp), world.phone(Transport::Udp));
+    world.server("a").manner = Manner::Drops("201@");
+    world.register(served);
+    world.run_for(SECOND);
+    assert!(world.phones[served].registered());
+    world.server("a").forget();
+    (world, served, scanner)
+}
+
+/// One REGISTER, of which the sender wants to know no more.
+fn scan(world: &mut World, scanner: usize) {
+    let bytes = world.phones[scanner].begin_register(world.now);
+    world.phone_sends(scanner, bytes);
+}
+
+fn count(world: &World, name: &str, method: &str) -> usize {
+    world.servers[&address(name)].received.iter().filter(|(_, bytes)| what(bytes) == method).count()
+}
+
+#[test]
+fn one_datagram_that_the_pbx_drops_moves_nobody() {
+    for transport in Transport::ALL {
+        let (mut world, _, scanner) = world(transport);
+        scan(&mut world, scanner);
+        world.run_for(60 * SECOND);
+        assert_eq!((world.active().as_str(), world.count()), ("a", 1), "{transport}: one attempt, no tries of our own");
+        assert_eq!(world.server("a").registers(), 1, "{transport}");
+    }
+}
+
+#[test]
+fn strikes_by_handsets_never_served_are_void_where_the_target_answers() {
+    for transport in Transport::ALL {
+        let (mut world, served, scanner) = world(transport);
+        for _ in 0..30 {
+            scan(&mut world, scanner);
+            world.run_for(5 * SECOND);
+        }
+        assert_eq!(world.active(), "a", "{transport}: {}", world.ladder.join("\n"));
+        let facts = (world.core.facts().all_rollovers(), world.core.upstream().voided());
+        assert_eq!(facts, (0, 30), "{transport}: ten times three");
+        assert_eq!(count(&world, "a", "OPTIONS"), 10, "{transport}: one question each time");
+        assert!(world.servers[&address("b")].received.is_empty(), "{transport}: never another target");
+        world.register(served);
+        world.run_for(SECOND);
+        assert!(world.phones[served].registered(), "{transport}");
+        world.run_for(300 * SECOND);
+        world.assert_nothing_in_flight();
+    }
+}
+
+#[test]
+fn silence_a_5xx_or_a_transport_failure_in_answer_rolls_over() {
+    for (manner, within) in [(Manner::Silent, 5), (Manner::Status(503), 1), (Manner::Refuse, 1), (Manner::Reset, 1)] {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let (mut world, _, scanner) = world(transport);
+            for _ in 0..2 {
+                scan(&mut world, scanner);
+                world.run_for(5 * SECOND);
+            }
+            scan(&mut world, scanner);
+            world.run_for(Duration::from_millis(3_990));
+            assert_eq!((world.active().as_str(), world.count()), ("a", 2), "{manner:?} over {transport}");
+            world.server("a").manner = manner.clone();
+            world.run_for(within * SECOND);
+            let rolled = world.core.facts().rollovers(Reason::RegisterFailures);
+            assert_eq!(
+                (world.active().as_str(), rolled),
+                ("b", 1),
+                "{manner:?} over {transport}: {}",
+                world.ladder.join("\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_served_handset_needs_nobody_to_vouch_for_it() {
+    let (mut world, served, scanner) = world(Transport::Udp);
+    scan(&mut world, scanner);
+    world.run_for(5 * SECOND);
+    world.server("a").manner = Manner::Silent;
+    world.register(served);
+    world.run_for(9 * SECOND);
+    assert_eq!(world.active(), "b", "the third strike is a served handset's: {}", world.ladder.join("\n"));
+    assert_eq!(count(&world, "a", "OPTIONS"), 0);
+}
+
+#[test]
+fn while_nobody_is_served_the_plain_rule_stands() {
+    let mut world = World::new(Setup::default());
+    let phone = world.phone(Transport::Udp);
+    world.server("a").manner = Manner::Silent;
+    world.register(phone);
+    world.run_for(13 * SECOND);
+    assert_eq!(world.active(), "b");
+    assert_eq!(count(&world, "a", "OPTIONS"), 0);
+}
+
+#[test]
+fn an_operators_rollover_ends_the_doubt() {
+    let (mut world, _, scanner) = world(Transport::Udp);
+    for _ in 0..3 {
+        scan(&mut world, scanner);
+        world.run_for(Duration::from_millis(4_003));
+    }
+    assert_eq!(count(&world, "a", "OPTIONS"), 1, "{}", world.ladder.join("\n"));
+    world.server("a").manner = Manner::Silent;
+    world.roll();
+    world.run_for(10 * SECOND);
+    assert_eq!((world.active().as_str(), world.core.facts().all_rollovers()), ("b", 1));
+}
+
+#[test]
+fn min_handsets_is_not_met_by_one_source_that_invents_names() {
+    let mut world = World::new(Setup { min_handsets: 2, ..Setup::default() });
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    for name in 0..10 {
+        let bytes = world.phones[phone].begin_register(world.now);
+        let text = String::from_utf8_lossy(&bytes).replace("200@", &format!("9{name}@"));
+        world.phone_sends(phone, text.into());
+        world.run_for(20 * SECOND);
+    }
+    assert_eq!(world.active(), "a", "{}", world.ladder.join("\n"));
+    assert!(world.count() >= 3);
+    let other = world.phone(Transport::Udp);
+    world.register(other);
+    world.run_for(13 * SECOND);
+    assert_eq!(world.active(), "b", "another source");
+}
+
+/// Settings that change meanwhile leave a question alone.
+#[test]
+fn a_question_outlives_a_reload() {
+    let (mut world, _, scanner) = world(Transport::Udp);
+    for _ in 0..2 {
+        scan(&mut world, scanner);
+        world.run_for(5 * SECOND);
+    }
+    scan(&mut world, scanner);
+    world.run_for(Duration::from_millis(4_002));
+    let upstream: upstream::Settings = world.core.upstream().settings().clone();
+    let proxy = holdline::proxy::Settings::default();
+    world.core.handle(Event::Settings(Box::new(holdline::proxy::Reload { proxy, upstream })), world.now);
+    world.run_for(5 * SECOND);
+    assert_eq!((world.active().as_str(), world.core.upstream().voided()), ("a", 3));
+}
