@@ -118,7 +118,7 @@ impl Metrics {
         let failover_last = f
             .timestamp("failover_last_timestamp_seconds", "When the active target last changed (Unix time); 0: never.");
         let all_targets_failed =
-            f.gauge("all_targets_failed", "1 after a whole lap round the targets without one success.");
+            f.gauge("all_targets_failed", "1 after a full cycle of the targets without one success.");
         let failovers = f.counters("failovers_total", &["reason"], "Changes of the active target, by reason.");
         let strikes_voided = f.counter(
             "strikes_voided_total",

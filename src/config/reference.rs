@@ -76,7 +76,7 @@ const ABOUT: &[About] = &[
     about("state_dir", "/var/lib/holdline", "One directory for one Holdline. Damaged, full or read-only it is a warning, and phones are served all the same. Without it a restart goes back to the first target."),
     about("control", "/run/holdline/control.sock", ""),
     about("drain_timeout", "25s", "Up to 1 h. Keep it below the time that the process is given to end (`terminationGracePeriodSeconds`, `TimeoutStopSec`)."),
-    about("admin", "0.0.0.0:9460", "Nothing there changes anything, and nothing shows who the phones are; yet it is better not reachable for strangers."),
+    about("admin", "0.0.0.0:9460", "Nothing there changes anything, and nothing shows who the handsets are; yet it is better not reachable for untrusted peers."),
     about("log_format", "json", "Its fields: [logs.md](logs.md)."),
     about("log_level", "info", "For Holdline's own lines; libraries stay at `warn`. The environment variable `RUST_LOG`, where it is set, replaces it and cannot be changed while Holdline runs."),
     about("limit_transactions", "65536", "From 16 to 10000000."),

@@ -126,7 +126,7 @@ pub enum TxAction {
     ClientTimerC(ClientId),
     /// The transport failed so before a final answer. `ClientEnded` follows.
     ClientTransportError(ClientId, Cause),
-    /// The last word about a client transaction that was not dropped.
+    /// The last action about a client transaction that was not dropped.
     ClientEnded(ClientId),
     /// The last action about a server transaction.
     ServerEnded(ServerId),

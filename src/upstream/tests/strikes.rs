@@ -135,7 +135,7 @@ fn two_hundred_registers_on_one_connection_that_resets_are_one_strike() {
     assert_eq!(bench.count(), 0, "the rest of the third burst does not count against the new target");
 }
 
-/// The strikes of one phone in a row are serial by nature.
+/// One handset's attempts follow one another, so that its strikes are serial.
 #[test]
 fn attempts_that_overlap_count_once_and_attempts_in_a_row_each() {
     let mut bench = Bench::with("ab");
