@@ -205,7 +205,9 @@ impl Failover {
         self.sources.clear();
         self.vouched = false;
         let left: Vec<Witness> = self.hits.iter().map(|(_, hit)| hit.witness).collect();
-        left.into_iter().for_each(|witness| self.witnessed(witness));
+        for witness in left {
+            self.witnessed(witness);
+        }
         true
     }
 

@@ -211,6 +211,8 @@ impl RegisterRelay {
 
     /// The attempt's time is over: classed as a failure, open for a late answer.
     fn silent(&mut self, id: BranchId, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+        // Where no try of ours follows, the one there is goes on being sent until Timer F, as by any proxy.
+        let insists = !self.tries_again(outlook);
         let Some(branch) = self.branches.get_mut(id) else { return };
         match branch.state {
             State::Merged { .. } => {
@@ -221,7 +223,7 @@ impl RegisterRelay {
             State::Sent { client, .. } => {
                 branch.pass_over_silent(outlook);
                 branch.state = State::Late { client };
-                out.push(Out::Hush(client));
+                out.extend((!insists).then_some(Out::Hush(client)));
                 out.extend(branch.flow.map(Out::Suspect));
             }
             State::Launched { .. } | State::Opening { .. } => {

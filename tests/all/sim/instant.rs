@@ -16,10 +16,11 @@ fn a_register_that_waits_its_pace_leaves_with_the_rollover(transport: Transport,
     let (waiting, striking) = (world.phone(Transport::Udp), world.phone(Transport::Udp));
     if open {
         world.roll();
-        let third = world.phone(Transport::Udp);
-        world.register(third);
-        world.run_for(SECOND);
-        assert!(world.phones[third].registered(), "{case}");
+        for handset in [waiting, striking] {
+            world.register(handset);
+            world.run_for(SECOND);
+            assert!(world.phones[handset].registered(), "{case}");
+        }
         world.roll();
         world.server("b").forget();
     }

@@ -11,7 +11,7 @@ fn a_handset_that_was_never_served_gets_one_attempt_while_others_are_served() {
     let unserved =
         |now| Relay::Register(RegisterRelay::new(witness(Standing::Unserved), false, now + Duration::from_secs(15)));
     for (meets, wishes) in [
-        (Silence, vec!["0 launch a", "4 hush"]),
+        (Silence, vec!["0 launch a"]),
         (Refused, vec!["0 launch a", "0 exhausted, abandon"]),
         (Status(503), vec!["0 launch a", "0 relay a"]),
     ] {
@@ -101,7 +101,7 @@ fn without_retry_each_transaction_is_one_attempt() {
     for (meets, wishes) in [
         (Status(503), vec!["0 launch a", "0 relay a"]),
         (Refused, vec!["0 launch a", "0 exhausted, abandon"]),
-        (Silence, vec!["0 launch a", "4 hush"]),
+        (Silence, vec!["0 launch a"]),
     ] {
         assert_eq!(Table::new(&["a", "b"], register, once, &[meets]).play(14), wishes, "{meets:?}");
     }
