@@ -154,7 +154,7 @@ impl Driver {
         let source = setup.upstream.source.clone();
         let protocol = setup.upstream.transport;
         metrics.failover_threshold.set(i64::from(setup.upstream.failures));
-        set_limits(&metrics, &setup.proxy, setup.transport.limits.connections);
+        set_limits(&metrics, &setup.proxy, transports.connection_limit());
         let upstream = Upstream::new(setup.upstream, restored.upstream, seed, now);
         let start = Start { settings: setup.proxy, upstream, transport: protocol, sockets, key, first_branch };
         let mut core = Core::new(start, now);
@@ -328,14 +328,14 @@ impl Driver {
     /// All of it, or nothing.
     fn reload(&mut self, live: Live, now: Instant) -> Result<(), TlsError> {
         self.transports.renew(live.certificates)?;
-        self.transports.set_bounds(live.connect_timeout, live.connections);
+        self.transports.set_bounds(live.connect_timeout, live.connections, &live.core.proxy.allow);
         self.drain_timeout = live.drain_timeout;
         if live.nameservers != self.nameservers {
             self.resolver = observed_resolver(&live.nameservers, &self.metrics);
             self.nameservers = live.nameservers;
         }
         self.metrics.failover_threshold.set(i64::from(live.core.upstream.failures));
-        set_limits(&self.metrics, &live.core.proxy, live.connections);
+        set_limits(&self.metrics, &live.core.proxy, self.transports.connection_limit());
         self.core.handle(Event::Settings(Box::new(live.core)), now);
         Ok(())
     }

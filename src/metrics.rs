@@ -283,8 +283,8 @@ impl Metrics {
         &self.connections[side as usize * TRANSPORTS + transport as usize]
     }
 
-    /// `connection_errors_total`. The reason is a [`Cause`](crate::flow::Cause)'s label or `limit`, `framing`,
-    /// `queue_full`, `idle`; anything else counts as `other`.
+    /// `connection_errors_total`. The reason is a [`Cause`](crate::flow::Cause)'s label or `limit`, `source_limit`, `framing`,
+    /// `queue_full`, `idle`, `silent`, `memory`; anything else counts as `other`.
     pub fn connection_errors(&self, side: Side, transport: Transport, reason: &str) -> &IntCounter {
         let row = side as usize * TRANSPORTS + transport as usize;
         &self.connection_errors[row * CONNECTION_ERRORS.len() + position(CONNECTION_ERRORS, reason)]
