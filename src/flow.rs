@@ -184,15 +184,8 @@ pub enum Cause {
 
 impl Cause {
     /// All causes, in the order metrics are registered.
-    pub const ALL: [Cause; 7] = [
-        Cause::Timeout,
-        Cause::Refused,
-        Cause::Reset,
-        Cause::Tls,
-        Cause::Unreachable,
-        Cause::Unresolved,
-        Cause::Local,
-    ];
+    pub const ALL: [Cause; 7] =
+        [Cause::Timeout, Cause::Refused, Cause::Reset, Cause::Tls, Cause::Unreachable, Cause::Unresolved, Cause::Local];
 
     /// The metric label.
     #[must_use]

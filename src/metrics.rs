@@ -65,6 +65,8 @@ pub struct Metrics {
     pub draining: IntGauge,
     /// The configuration read last, certificates included, was accepted (0 or 1).
     pub config_last_reload_successful: IntGauge,
+    /// `store_writable`.
+    pub store_writable: IntGauge,
 
     requests: Vec<IntCounter>,
     responses: Vec<IntCounter>,
@@ -181,6 +183,11 @@ impl Metrics {
             "1 if the configuration read last, certificates included, was accepted.",
         );
         config_last_reload_successful.set(1);
+        let store_writable = f.gauge(
+            "store_writable",
+            "1 unless state_dir cannot be written: then a restart forgets bindings and active target.",
+        );
+        store_writable.set(1);
 
         #[cfg(target_os = "linux")]
         register_process(&f.registry);
@@ -228,6 +235,7 @@ impl Metrics {
             bindings_orphaned,
             draining,
             config_last_reload_successful,
+            store_writable,
             certificate_not_after,
             targets,
             gathered: Mutex::default(),

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode, Uri, Version};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ring::hmac;
@@ -95,7 +96,7 @@ pub(super) async fn admit(
     match &admitted.token {
         Some(token) if !open && !bearer(request.headers()).is_some_and(|given| token.is(given)) => {
             let mut refusal = refuse(StatusCode::UNAUTHORIZED, "this page needs the token in admin_token_file\n");
-            let challenge = axum::http::HeaderValue::from_static("Bearer realm=\"holdline\"");
+            let challenge = HeaderValue::from_static("Bearer realm=\"holdline\"");
             refusal.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             refusal
         }
@@ -120,11 +121,11 @@ fn named(request: &Request) -> Named<'_> {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         // A target in absolute form says it instead of Host (RFC 9112 §3.2.2).
-        (Some(header), None) => match request.uri().authority().map(|whole| whole.as_str()) {
+        (Some(header), None) => match request.uri().authority().map(Authority::as_str) {
             Some(authority) => Named::Host(authority),
             None => header.to_str().map_or(Named::Nothing, Named::Host),
         },
-        (None, _) if request.version() == Version::HTTP_10 && Uri::authority(request.uri()).is_none() => Named::Old,
+        (None, _) if request.version() == Version::HTTP_10 && request.uri().authority().is_none() => Named::Old,
         _ => Named::Nothing,
     }
 }

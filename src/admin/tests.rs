@@ -255,7 +255,7 @@ fn a_token_opens_every_page_and_the_probes_need_none() {
 fn liveness_is_answered_while_a_hundred_idle_connections_a_second_arrive() {
     let (addr, _) = start(Some(json!({})));
     let idle = thread::spawn(move || {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let mut open = std::collections::VecDeque::new();
         for n in 0..400 {
             // From the prober's own address, and from enough others to fill every place.
@@ -264,8 +264,7 @@ fn liveness_is_answered_while_a_hundred_idle_connections_a_second_arrive() {
                 open.pop_front();
             }
             thread::sleep(
-                (begun + Duration::from_millis(10) * (n as u32 + 1))
-                    .saturating_duration_since(std::time::Instant::now()),
+                (begun + Duration::from_millis(10) * (n as u32 + 1)).saturating_duration_since(Instant::now()),
             );
         }
     });

@@ -32,7 +32,7 @@ pub(super) const DROP_REASONS: &[&str] = &[
     "other",
 ];
 
-/// `connection_errors_total{reason}`: [`Cause`]'s labels, then what only a listener or a framer meets, then `other`.
+/// `connection_errors_total{reason}`: [`Cause`](crate::flow::Cause)'s labels, then what only a listener or a framer meets, then `other`.
 pub(super) const CONNECTION_ERRORS: &[&str] = &[
     "timeout",
     "refused",

@@ -111,7 +111,10 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 fn failed(error: &io::Error, hop: &Hop) -> Failed {
-    Failed { cause: cause::of_stream(error), detail: format!("cannot connect to {} ({}): {error}", hop.addr, hop.target) }
+    Failed {
+        cause: cause::of_stream(error),
+        detail: format!("cannot connect to {} ({}): {error}", hop.addr, hop.target),
+    }
 }
 
 /// The upstream side is bound to an address of the other family.

@@ -4,10 +4,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::stream::Order;
 use crate::flow::Side;
+
+/// What a connection's task is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    Write(Bytes),
+    Finish,
+    Abort,
+    /// All together hold too much, and this one most.
+    Yield,
+}
 
 /// All of them together.
 #[derive(Debug, Clone)]

@@ -41,8 +41,11 @@ fn next_error(socket: &UdpSocket) -> io::Result<(Cause, Option<Bytes>)> {
         let mut slices = [IoSliceMut::new(&mut payload)];
         let mut space = nix::cmsg_space!([u8; 128]);
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-        let (errno, length) = match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
-            Ok(message) => (message.cmsgs().ok().and_then(|mut cmsgs| cmsgs.find_map(|cmsg| icmp_error(&cmsg))), message.bytes),
+        let (errno, length) = match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)
+        {
+            Ok(message) => {
+                (message.cmsgs().ok().and_then(|mut cmsgs| cmsgs.find_map(|cmsg| icmp_error(&cmsg))), message.bytes)
+            }
             // The socket's pending error is that of an entry in the queue, or of one that the queue had no room for and of which
             // nothing is known. Taken, it wakes nobody again.
             Err(Errno::EAGAIN) if socket.take_error()?.is_none() => return Err(io::ErrorKind::WouldBlock.into()),

@@ -13,13 +13,13 @@ pub(super) struct Shares(Arc<Mutex<Taken>>);
 #[derive(Debug)]
 struct Taken {
     whole: usize,
-    taken: usize,
+    sum: usize,
     by_source: HashMap<IpAddr, usize>,
 }
 
 impl Shares {
     pub(super) fn of(whole: usize) -> Self {
-        Shares(Arc::new(Mutex::new(Taken { whole, taken: 0, by_source: HashMap::new() })))
+        Shares(Arc::new(Mutex::new(Taken { whole, sum: 0, by_source: HashMap::new() })))
     }
 
     /// One more for the source of this address. `None`: it has its share.
@@ -27,10 +27,10 @@ impl Shares {
         let source = source_of(ip);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = all.by_source.get(&source).copied().unwrap_or(0);
-        if all.taken >= all.whole / 2 && own >= (all.whole / 8).max(1) {
+        if all.sum >= all.whole / 2 && own >= (all.whole / 8).max(1) {
             return None;
         }
-        all.taken += 1;
+        all.sum += 1;
         all.by_source.insert(source, own + 1);
         Some(Share { shares: self.clone(), source })
     }
@@ -46,7 +46,7 @@ pub(super) struct Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut all = self.shares.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.taken -= 1;
+        all.sum -= 1;
         if let Some(own) = all.by_source.get_mut(&self.source) {
             *own -= 1;
             if *own == 0 {
@@ -75,6 +75,6 @@ mod tests {
         assert!(shares.take(ip("192.0.2.1")).is_some());
         drop((greedy, others, prefix));
         let all = shares.0.lock().unwrap();
-        assert_eq!((all.taken, all.by_source.len()), (0, 0));
+        assert_eq!((all.sum, all.by_source.len()), (0, 0));
     }
 }

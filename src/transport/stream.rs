@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::held::{Holding, Ledger};
+use super::held::{Holding, Ledger, Order};
 use super::{Limits, cause, tls};
 use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, Transport};
 use crate::message::{Frame, Framer};
@@ -50,15 +50,6 @@ pub(super) struct Outlet {
 pub(super) struct Inlet {
     from: mpsc::UnboundedReceiver<Order>,
     holding: Arc<Holding>,
-}
-
-#[derive(Debug)]
-pub(super) enum Order {
-    Write(Bytes),
-    Finish,
-    Abort,
-    /// All together hold too much, and this one most.
-    Yield,
 }
 
 /// Both ends of the way to a connection.

@@ -61,7 +61,8 @@ async fn a_peer_outside_allow_is_closed_before_its_handshake_begins_and_counted(
     let closed = while_running(&mut rig, ends(&mut refused, PATIENCE)).await;
     assert!(closed, "no handshake, no alert: nothing");
     assert_eq!(rig.metrics.dropped(Side::Phone, "not_allowed").get(), 1);
-    let handshakes: u64 = Handshake::ALL.iter().map(|outcome| rig.metrics.handshakes(Side::Phone, *outcome).get()).sum();
+    let handshakes: u64 =
+        Handshake::ALL.iter().map(|outcome| rig.metrics.handshakes(Side::Phone, *outcome).get()).sum();
     assert_eq!((handshakes, rig.events.len()), (0, 0));
 
     rig.transports.set_bounds(Duration::from_secs(3), 100, &["127.0.0.3/32".parse().unwrap()]);
@@ -135,7 +136,7 @@ async fn half_messages_together_stay_within_their_budget_and_the_largest_goes_fi
     let addr = rig.bound(Side::Phone, Transport::Tcp).local;
     let mut modest = connect_from(3, addr).await;
     modest.write_all(&MESSAGE[..60]).await.unwrap();
-    let half = [b"OPTIONS sip:x SIP/2.0\r\nX: ".as_slice(), &[b'a'; 60_000]].concat();
+    let half = [b"OPTIONS sip:x SIP/2.0\r\nX: ".as_slice(), &vec![b'a'; 60_000]].concat();
     let mut open = Vec::new();
     let mut most = 0;
     for _ in 0..200 {
@@ -186,7 +187,8 @@ fn port_unreachable(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8>
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum();
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -196,7 +198,8 @@ fn checksum(bytes: &[u8]) -> u16 {
 /// The kernel takes a forged ICMP error whose addresses and ports are right. What it quotes is what the core can tell it by.
 #[tokio::test]
 async fn a_forged_icmp_error_shows_what_it_quotes_and_stops_no_datagram() {
-    let Ok(raw) = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4)) else {
+    let Ok(raw) = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4))
+    else {
         println!("not run: needs a raw socket (CAP_NET_RAW)");
         return;
     };
