@@ -17,7 +17,7 @@ use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
 use crate::proxy::bindings::Change;
 use crate::proxy::phones::{Phones, Query};
 use crate::proxy::{Action, Core, Event, Reload, Settings as ProxySettings, Socket, Start};
-use crate::store::{RestoredState, Store, StoreError};
+use crate::store::{Keep, RestoredState, Store, StoreError};
 use crate::systemd::Notifier;
 use crate::transport::tls::TlsError;
 use crate::transport::{self, BindError, Transports};
@@ -115,6 +115,8 @@ pub struct Driver {
     core: Core,
     transports: Transports,
     store: Option<Store>,
+    /// What the core wants, in its order; empty between turns.
+    actions: Vec<Action>,
     resolver: Resolver,
     /// What it asks.
     nameservers: Vec<SocketAddr>,
@@ -154,7 +156,7 @@ impl Driver {
         let source = setup.upstream.source.clone();
         let protocol = setup.upstream.transport;
         metrics.failover_threshold.set(i64::from(setup.upstream.failures));
-        set_limits(&metrics, &setup.proxy, setup.transport.limits.connections);
+        set_limits(&metrics, &setup.proxy, transports.connection_limit());
         let upstream = Upstream::new(setup.upstream, restored.upstream, seed, now);
         let start = Start { settings: setup.proxy, upstream, transport: protocol, sockets, key, first_branch };
         let mut core = Core::new(start, now);
@@ -168,6 +170,7 @@ impl Driver {
             core,
             transports,
             store,
+            actions: Vec::new(),
             resolver: observed_resolver(&setup.nameservers, &metrics),
             nameservers: setup.nameservers,
             source,
@@ -217,7 +220,7 @@ impl Driver {
                     answered_since = if self.core.unanswered() == 0 { answered_since.or(Some(now)) } else { None };
                 }
             }
-            self.perform();
+            self.perform(now);
             if let Some(until) = drain_until
                 && (now >= until
                     || self.core.is_quiet()
@@ -253,7 +256,7 @@ impl Driver {
             }
         }
         let cut = self.core.unanswered();
-        self.save_bindings(Instant::now());
+        self.perform(Instant::now());
         // The last answers may still be in the connections' queues.
         self.transports.finish(LAST_WORDS).await;
         if self.store.as_ref().is_some_and(|store| !store.flush()) {
@@ -262,20 +265,42 @@ impl Driver {
         tracing::info!(cut_off = cut, "stopped");
     }
 
-    /// Performs every action of the core.
-    fn perform(&mut self) {
+    /// Performs everything the core wants. What has to outlive the process is kept first: a 2xx that a handset sees, and a request
+    /// that another target sees, may be the last things this process does.
+    fn perform(&mut self, now: Instant) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let mut upstream = None;
         while let Some(action) = self.core.poll_action() {
+            match action {
+                Action::Persist(state) => upstream = Some(state),
+                Action::Net(_) | Action::Lookup => actions.push(action),
+            }
+        }
+        self.keep(upstream.map(Keep::Upstream), now);
+        for action in actions.drain(..) {
             match action {
                 Action::Net(command) => self.transports.perform(command),
                 Action::Lookup => self.look_up(),
-                Action::Persist(state) => {
-                    if let Some(store) = &self.store {
-                        store.put_upstream(state);
-                    }
-                }
+                Action::Persist(_) => {}
             }
         }
+        self.actions = actions;
         self.transports.flush();
+    }
+
+    /// Hands the store what has changed; without one it is forgotten.
+    fn keep(&mut self, upstream: Option<Keep>, now: Instant) {
+        let mut changes: Vec<Keep> = upstream.into_iter().collect();
+        let unix = unix_now().as_secs();
+        while let Some((change, stored)) = self.core.poll_change(now, unix) {
+            match (change, stored) {
+                (Change::Put(_), stored) => changes.extend(stored.map(Keep::Put)),
+                (Change::Remove(id), _) => changes.push(Keep::Remove(id.to_string())),
+            }
+        }
+        if let Some(store) = self.store.as_mut().filter(|_| !changes.is_empty()) {
+            store.keep(changes);
+        }
     }
 
     fn look_up(&self) {
@@ -305,37 +330,32 @@ impl Driver {
             self.rollovers = rollovers;
             self.metrics.failover_last.set(unix_now().as_secs_f64());
         }
-        self.save_bindings(now);
+        if let Some(store) = &self.store {
+            self.metrics.store_writable.set(i64::from(store.writable()));
+        }
     }
 
     fn gather(&self) {
         self.metrics.gather(self.core.facts(), &self.core.levels());
     }
 
-    fn save_bindings(&mut self, now: Instant) {
-        let unix = unix_now().as_secs();
-        // Without a store the changes are forgotten.
-        while let Some((change, stored)) = self.core.poll_change(now, unix) {
-            let Some(store) = &self.store else { continue };
-            match (change, stored) {
-                (Change::Put(_), Some(stored)) => store.put_binding(stored),
-                (Change::Put(_), None) => {}
-                (Change::Remove(id), _) => store.remove_binding(id.as_str()),
-            }
-        }
+    /// As `/status` has it: what the core says, and whether it is kept.
+    fn with_store(&self, mut status: serde_json::Value) -> serde_json::Value {
+        status["store"] = serde_json::json!({ "writable": self.store.as_ref().map(Store::writable) });
+        status
     }
 
     /// All of it, or nothing.
     fn reload(&mut self, live: Live, now: Instant) -> Result<(), TlsError> {
         self.transports.renew(live.certificates)?;
-        self.transports.set_bounds(live.connect_timeout, live.connections);
+        self.transports.set_bounds(live.connect_timeout, live.connections, &live.core.proxy.allow);
         self.drain_timeout = live.drain_timeout;
         if live.nameservers != self.nameservers {
             self.resolver = observed_resolver(&live.nameservers, &self.metrics);
             self.nameservers = live.nameservers;
         }
         self.metrics.failover_threshold.set(i64::from(live.core.upstream.failures));
-        set_limits(&self.metrics, &live.core.proxy, live.connections);
+        set_limits(&self.metrics, &live.core.proxy, self.transports.connection_limit());
         self.core.handle(Event::Settings(Box::new(live.core)), now);
         Ok(())
     }
@@ -345,10 +365,12 @@ impl Driver {
         // The asker may have gone away meanwhile: then the answer is dropped.
         match request {
             Request::Status(to) => {
-                let _ = to.send(self.core.status(Instant::now()));
+                let status = self.core.status(Instant::now());
+                let _ = to.send(self.with_store(status));
             }
             Request::StatusWithHistory(to) => {
-                let _ = to.send(self.core.status_with_history(Instant::now()));
+                let status = self.core.status_with_history(Instant::now());
+                let _ = to.send(self.with_store(status));
             }
             Request::Phones(query, limit, to) => {
                 let _ = to.send(self.core.phones(&query, limit, Instant::now()));

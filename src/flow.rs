@@ -4,7 +4,7 @@
 //! lives on. Nothing here does any I/O.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -178,12 +178,14 @@ pub enum Cause {
     Unreachable,
     /// The target's name has no address.
     Unresolved,
+    /// This machine lacks something: descriptors, memory, ports, an address to send from. It says nothing about the target.
+    Local,
 }
 
 impl Cause {
     /// All causes, in the order metrics are registered.
-    pub const ALL: [Cause; 6] =
-        [Cause::Timeout, Cause::Refused, Cause::Reset, Cause::Tls, Cause::Unreachable, Cause::Unresolved];
+    pub const ALL: [Cause; 7] =
+        [Cause::Timeout, Cause::Refused, Cause::Reset, Cause::Tls, Cause::Unreachable, Cause::Unresolved, Cause::Local];
 
     /// The metric label.
     #[must_use]
@@ -195,6 +197,7 @@ impl Cause {
             Cause::Tls => "tls",
             Cause::Unreachable => "unreachable",
             Cause::Unresolved => "unresolved",
+            Cause::Local => "local",
         }
     }
 }
@@ -202,6 +205,19 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What one source is, where shares are counted: an IPv4 address, or the /64 of an IPv6 one, since that is what one customer or
+/// host is given as a whole.
+#[must_use]
+pub fn source_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        },
     }
 }
 
@@ -269,11 +285,17 @@ pub enum NetEvent {
         cause: Cause,
     },
     /// A datagram could not be sent, or an ICMP error came back. The flow itself stays usable.
+    ///
+    /// Anybody can send an ICMP error. The kernel compares addresses and ports with the socket's; whether the error is about
+    /// something that we sent is for the core to see by `quoted` (RFC 8085 §5.2).
     SendFailed {
         /// The flow, a [`Flow::Conn`] for a connected upstream UDP socket.
         flow: Flow,
-        /// Refused or Unreachable.
+        /// Refused, Unreachable or Local.
         cause: Cause,
+        /// The datagram it is about: all of it where this machine could not send it, the beginning that the ICMP error quotes where
+        /// one came (RFC 1812 §4.3.2.3: up to 548 bytes, some routers far less). `None` where nothing of it was quoted.
+        quoted: Option<Bytes>,
     },
 }
 

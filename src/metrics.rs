@@ -67,6 +67,8 @@ pub struct Metrics {
     pub draining: IntGauge,
     /// The configuration read last, certificates included, was accepted (0 or 1).
     pub config_last_reload_successful: IntGauge,
+    /// `store_writable`.
+    pub store_writable: IntGauge,
 
     requests: Vec<IntCounter>,
     responses: Vec<IntCounter>,
@@ -187,6 +189,11 @@ impl Metrics {
             "1 if the configuration read last, certificates included, was accepted.",
         );
         config_last_reload_successful.set(1);
+        let store_writable = f.gauge(
+            "store_writable",
+            "1 unless state_dir cannot be written: then a restart forgets bindings and active target.",
+        );
+        store_writable.set(1);
 
         #[cfg(target_os = "linux")]
         register_process(&f.registry);
@@ -235,6 +242,7 @@ impl Metrics {
             bindings_orphaned,
             draining,
             config_last_reload_successful,
+            store_writable,
             certificate_not_after,
             targets,
             gathered: Mutex::default(),
@@ -290,8 +298,8 @@ impl Metrics {
         &self.connections[side as usize * TRANSPORTS + transport as usize]
     }
 
-    /// `connection_errors_total`. The reason is a [`Cause`](crate::flow::Cause)'s label or `limit`, `framing`,
-    /// `queue_full`, `idle`; anything else counts as `other`.
+    /// `connection_errors_total`. The reason is a [`Cause`](crate::flow::Cause)'s label or `limit`, `source_limit`, `framing`,
+    /// `queue_full`, `idle`, `silent`, `memory`; anything else counts as `other`.
     pub fn connection_errors(&self, side: Side, transport: Transport, reason: &str) -> &IntCounter {
         let row = side as usize * TRANSPORTS + transport as usize;
         &self.connection_errors[row * CONNECTION_ERRORS.len() + position(CONNECTION_ERRORS, reason)]

@@ -2,11 +2,14 @@
 //!
 //! One task asks the driver once a second while anybody watches, and writes down each report once for all of them. A
 //! subscriber gets the newest report whenever it is ready for one: a slow one misses some, and none pile up. Subscribers
-//! are bounded in number and time; one that takes nothing is dropped by its connection (see `listener`).
+//! are bounded in number, of one source as well, and in time; one that takes nothing is dropped by its connection (see
+//! `listener`).
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -16,15 +19,18 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::listener::Stay;
+use super::listener::Visit;
 use super::{Pages, about};
 use crate::driver::Request;
 
 /// Pages that may watch at once.
 pub(super) const SUBSCRIBERS: usize = 16;
+
+/// Of those, from one source address (IPv6: one /64).
+pub(super) const OF_ONE_SOURCE: usize = 4;
 
 /// The driver is asked this often while anybody watches.
 const EVERY: Duration = Duration::from_secs(1);
@@ -42,7 +48,7 @@ pub(super) struct Feed {
     /// Somebody came who has seen nothing yet.
     newcomer: AtomicBool,
     came: Notify,
-    seats: Arc<Semaphore>,
+    seats: Seats,
 }
 
 impl Feed {
@@ -51,7 +57,7 @@ impl Feed {
             latest: watch::Sender::new(Bytes::new()),
             newcomer: AtomicBool::new(false),
             came: Notify::new(),
-            seats: Arc::new(Semaphore::new(SUBSCRIBERS)),
+            seats: Seats::default(),
         }
     }
 
@@ -74,20 +80,57 @@ impl Feed {
         }
     }
 
-    /// `None`: all places are taken.
-    fn subscribe(&self) -> Option<Subscription> {
-        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+    /// An error says which places are taken.
+    fn subscribe(&self, source: IpAddr) -> Result<Subscription, String> {
+        let seat = self.seats.take(source)?;
         let reports = self.latest.subscribe();
         self.newcomer.store(true, Ordering::Relaxed);
         self.came.notify_one();
-        Some(Subscription { reports, ends: Instant::now() + LONGEST, _seat: seat })
+        Ok(Subscription { reports, ends: Instant::now() + LONGEST, _seat: seat })
+    }
+}
+
+/// How many watch, by source.
+#[derive(Debug, Clone, Default)]
+struct Seats(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Seats {
+    fn take(&self, source: IpAddr) -> Result<Seat, String> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.values().sum::<usize>() >= SUBSCRIBERS {
+            return Err(format!("{SUBSCRIBERS} pages watch already; close one\n"));
+        }
+        let own = taken.entry(source).or_default();
+        if *own >= OF_ONE_SOURCE {
+            return Err(format!("{OF_ONE_SOURCE} pages watch from your address already; close one\n"));
+        }
+        *own += 1;
+        Ok(Seat { seats: self.clone(), source })
+    }
+}
+
+/// Somebody's place, free when this is dropped.
+struct Seat {
+    seats: Seats,
+    source: IpAddr,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = taken.get_mut(&self.source) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.source);
+            }
+        }
     }
 }
 
 struct Subscription {
     reports: watch::Receiver<Bytes>,
     ends: Instant,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 impl Subscription {
@@ -102,12 +145,15 @@ impl Subscription {
     }
 }
 
-pub(super) async fn events(State(pages): State<Pages>, ConnectInfo(stay): ConnectInfo<Stay>) -> Response {
-    let Some(subscription) = pages.feed.subscribe() else {
-        let why = format!("{SUBSCRIBERS} pages watch already; close one\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, [(CONTENT_TYPE, "text/plain; charset=utf-8")], why).into_response();
+pub(super) async fn events(State(pages): State<Pages>, ConnectInfo(visit): ConnectInfo<Visit>) -> Response {
+    let subscription = match pages.feed.subscribe(visit.source()) {
+        Ok(subscription) => subscription,
+        Err(why) => {
+            let kind = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+            return (StatusCode::SERVICE_UNAVAILABLE, kind, why).into_response();
+        }
     };
-    stay.while_read();
+    visit.stay_while_read();
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
     (headers, Body::from_stream(stream::unfold(subscription, Subscription::next))).into_response()
 }

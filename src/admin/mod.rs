@@ -12,8 +12,9 @@
 //!
 //! It runs on a thread and a runtime of its own, so that rendering a page never stands between a datagram and its
 //! forwarding, and a loop that hangs is seen. One request a connection, a bounded number of connections, each with a
-//! deadline.
+//! deadline and a source that holds no more than its share. Who is answered is in [`Access`].
 
+mod access;
 mod listener;
 mod live;
 mod page;
@@ -28,6 +29,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+
+pub use access::{Access, Admitted, Token};
 
 use crate::driver::{Pulse, Request};
 use crate::metrics::{Metrics, REVISION};
@@ -46,6 +49,8 @@ pub struct Shared {
     pub pulse: Arc<Pulse>,
     /// Questions to the driver.
     pub requests: mpsc::Sender<Request>,
+    /// Who is answered.
+    pub access: Access,
 }
 
 /// The bound listener, not yet answering.
@@ -83,10 +88,10 @@ impl Admin {
             Err(error) => return tracing::error!(%error, "the admin listener cannot be served"),
         };
         let (watch, feed) = (Arc::new(Watch::new(Instant::now())), Arc::new(Feed::new()));
-        let pages = Pages { shared, watch, feed, started: Instant::now() };
+        let pages = Pages { access: shared.access.clone(), shared, watch, feed, started: Instant::now() };
         tokio::spawn(pages.watch.clone().observe(pages.shared.pulse.clone()));
         tokio::spawn(Feed::publish(pages.clone()));
-        let router = routes::router(pages).into_make_service_with_connect_info::<listener::Stay>();
+        let router = routes::router(pages).into_make_service_with_connect_info::<listener::Visit>();
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin listener ended");
         }
@@ -106,6 +111,7 @@ pub(crate) fn about(started: Instant) -> serde_json::Value {
 #[derive(Debug, Clone)]
 struct Pages {
     shared: Shared,
+    access: Access,
     watch: Arc<Watch>,
     feed: Arc<Feed>,
     started: Instant,

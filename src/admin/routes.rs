@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -28,6 +28,7 @@ pub(super) fn router(pages: Pages) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .fallback(elsewhere)
+        .layer(from_fn_with_state(pages.clone(), super::access::admit))
         .layer(map_response(close))
         .with_state(pages)
 }

@@ -21,7 +21,7 @@ pub struct HealthcheckArgs {
 /// 0: healthy; 1: not, or nobody answers, with the reason on standard error.
 pub(super) fn healthcheck(args: &HealthcheckArgs) -> Result<(), Failure> {
     let path = if args.ready { "/readyz" } else { "/livez" };
-    let answered = get(&args.admin.address(&args.file)?, path).map_err(|failure| match failure {
+    let answered = get(&args.admin.address(&args.file)?, path, None).map_err(|failure| match failure {
         // To a container's runtime only 0 and 1 mean something.
         Failure::Unavailable(error) => Failure::Other(error),
         other => other,

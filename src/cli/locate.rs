@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::config::keys::find;
-use crate::config::{Layers, Origin, whereabouts};
+use crate::config::{Layers, Origin, admin_token, whereabouts};
 use crate::control::{self, Answer, Command, CommandRefusal, DEFAULT_NAME};
 
 /// The state directory of README's example, which is looked at where nothing else is given.
@@ -37,6 +37,14 @@ pub struct AdminArgs {
     /// The admin address of the running Holdline [default: that of --config, else http://127.0.0.1:9460].
     #[arg(long, env = "HOLDLINE_ADMIN", hide_env_values = true, value_name = "URL")]
     admin: Option<String>,
+}
+
+/// What the admin address asks for.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// The file with the token of the running Holdline's admin address [default: that of --config].
+    #[arg(long, env = "HOLDLINE_ADMIN_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
 }
 
 /// Where the control socket is.
@@ -136,6 +144,25 @@ impl AdminArgs {
     }
 }
 
+impl TokenArgs {
+    /// The token, if there is a file that holds one.
+    pub(super) fn token(&self, file: &FileArgs) -> Result<Option<String>, Failure> {
+        let mut layers = Layers::default();
+        if let (Some(key), Some(path)) = (find("admin_token_file"), &self.admin_token_file) {
+            layers.add(key, vec![path.display().to_string()], &Origin::Flag(key.flag));
+        }
+        if let Some(path) = &file.config {
+            layers.read_file(path, Origin::Flag("config"))?;
+        }
+        Ok(admin_token(&layers)?)
+    }
+}
+
+/// The token of the Holdline that this file configures, if it asks for one.
+pub(super) fn token_of(file: &FileArgs) -> Result<Option<String>, Failure> {
+    TokenArgs { admin_token_file: None }.token(file)
+}
+
 fn on_loopback(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -146,26 +173,28 @@ fn on_loopback(bound: SocketAddr) -> SocketAddr {
 }
 
 /// A page of the admin address: status and body.
-pub(super) fn get(address: &str, path: &str) -> Result<(u16, String), Failure> {
-    let fetched = fetch(address, path);
+pub(super) fn get(address: &str, path: &str, token: Option<&str>) -> Result<(u16, String), Failure> {
+    let fetched = fetch(address, path, token);
     fetched.with_context(|| format!("no answer from http://{address}{path}")).map_err(Failure::Unavailable)
 }
 
-fn fetch(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
+fn fetch(address: &str, path: &str, token: Option<&str>) -> anyhow::Result<(u16, String)> {
     let mut last = anyhow!("the name has no address");
     for addr in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&addr, PATIENCE) {
-            Ok(stream) => return converse(stream, address, path),
+            Ok(stream) => return converse(stream, address, path, token),
             Err(error) => last = error.into(),
         }
     }
     Err(last)
 }
 
-fn converse(mut stream: TcpStream, address: &str, path: &str) -> anyhow::Result<(u16, String)> {
+fn converse(mut stream: TcpStream, address: &str, path: &str, token: Option<&str>) -> anyhow::Result<(u16, String)> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let shown = token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{shown}Connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => anyhow!("nothing came for {PATIENCE:?}"),

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::args::RunArgs;
 use super::contents::Contents;
 use super::notes;
+use crate::admin::Access;
 use crate::config::keys::find;
 use crate::config::{Config, ConfigError, Layers};
 use crate::driver::{Live, Request};
@@ -39,8 +40,14 @@ pub(super) struct Reloader {
     complaint: Option<String>,
     /// The settings that were logged as needing a restart.
     frozen: Vec<&'static str>,
-    requests: mpsc::Sender<Request>,
-    metrics: Arc<Metrics>,
+    running: Running,
+}
+
+/// What takes other settings while it runs.
+pub(super) struct Running {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) access: Access,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// Why new settings are not taken.
@@ -59,13 +66,7 @@ struct Read {
 
 impl Reloader {
     /// For a Holdline that runs with this configuration, made from these arguments.
-    pub(super) fn new(
-        args: RunArgs,
-        layers: Layers,
-        config: &Config,
-        requests: mpsc::Sender<Request>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(super) fn new(args: RunArgs, layers: Layers, config: &Config, running: Running) -> Self {
         Reloader {
             files: files(&args, &layers),
             args,
@@ -78,8 +79,7 @@ impl Reloader {
             contents: Contents::new(),
             complaint: None,
             frozen: Vec::new(),
-            requests,
-            metrics,
+            running,
         }
     }
 
@@ -122,12 +122,13 @@ impl Reloader {
             drain_timeout: config.drain_timeout,
         };
         let (to, taken) = oneshot::channel();
-        self.requests.send(Request::Reload(Box::new(live), to)).await.map_err(|_| Stopped)?;
+        self.running.requests.send(Request::Reload(Box::new(live), to)).await.map_err(|_| Stopped)?;
         if let Err(error) = taken.await.map_err(|_| Stopped)? {
             self.complain(Refused::Tls(error), asked);
             return Ok(());
         }
-        self.metrics.config_last_reload_successful.set(1);
+        self.running.access.renew(config.admitted);
+        self.running.metrics.config_last_reload_successful.set(1);
         let repaired = self.complaint.take().is_some();
 
         let rewritten = layers.files().into_iter().filter(|(_, path)| {
@@ -172,7 +173,7 @@ impl Reloader {
 
     /// Logs one line for each thing that is wrong, not one for each look at it.
     fn complain(&mut self, refused: Refused, asked: bool) {
-        self.metrics.config_last_reload_successful.set(0);
+        self.running.metrics.config_last_reload_successful.set(0);
         let complaint = match &refused {
             Refused::Config(error) => error.to_string(),
             Refused::Tls(error) => error.to_string(),

@@ -10,9 +10,9 @@ use super::Failure;
 use super::args::RunArgs;
 use super::check::upstream;
 use super::notes::log;
-use super::reload::Reloader;
+use super::reload::{Reloader, Running};
 use super::watch::watch;
-use crate::admin::{Admin, Shared};
+use crate::admin::{Access, Admin, Shared};
 use crate::config::{Config, ControlPath, Layers, misspelt_variables};
 use crate::control::{self, Control, Place};
 use crate::dns::Resolver;
@@ -20,7 +20,7 @@ use crate::driver::{Driver, Request, Setup, StartError};
 use crate::flow::Transport;
 use crate::logging;
 use crate::metrics::{Metrics, REVISION};
-use crate::transport::bind_remedy;
+use crate::transport::{bind_remedy, descriptors};
 use crate::upstream::Source;
 
 /// Questions of the admin listener that may wait for the driver.
@@ -32,6 +32,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = Config::build(&layers)?;
     logging::start(&config.log);
     introduce(&config);
+    if let Err(error) = descriptors::raise() {
+        tracing::warn!(%error, "the limit on descriptors cannot be raised to what the system allows");
+    }
 
     let admin =
         Admin::bind(config.admin).map_err(|error| Failure::Unavailable(cannot_bind_admin(config.admin, &error)))?;
@@ -54,7 +57,9 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
     hint_at_srv_records(&config);
     let (requests, questions) = mpsc::channel(QUESTIONS);
 
-    let reloader = Reloader::new(args.clone(), layers, &config, requests.clone(), metrics.clone());
+    let access = Access::new(config.admitted.clone());
+    let running = Running { requests: requests.clone(), access: access.clone(), metrics: metrics.clone() };
+    let reloader = Reloader::new(args.clone(), layers, &config, running);
     let control = config.control.clone();
     let driver = Driver::start(Setup::from(config), metrics.clone()).await.map_err(|error| match error {
         StartError::Bind(_) | StartError::Store(_) => Failure::Unavailable(error.into()),
@@ -69,7 +74,7 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
         None => None,
     };
     tracing::info!(address = %admin.addr(), "admin: /metrics /livez /readyz /status");
-    admin.serve(Shared { metrics, pulse: driver.pulse(), requests }).context("admin")?;
+    admin.serve(Shared { metrics, pulse: driver.pulse(), requests, access }).context("admin")?;
     tokio::spawn(watch(reloader, hangup));
 
     // On the heap: the core is large.

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::Failure;
-use super::locate::{AdminArgs, ControlArgs, FileArgs, ask, get};
+use super::locate::{AdminArgs, ControlArgs, FileArgs, TokenArgs, ask, get};
 use super::terminal::{json, print, visible, watch};
 use crate::control::Command;
 
@@ -33,6 +33,8 @@ pub struct StatusArgs {
     config_dir: PathBuf,
     #[command(flatten)]
     admin: AdminArgs,
+    #[command(flatten)]
+    token: TokenArgs,
     #[command(flatten)]
     control: ControlArgs,
     #[command(flatten)]
@@ -59,7 +61,7 @@ fn look(args: &StatusArgs) -> Result<String, Failure> {
     let status = if args.control.is_given() {
         ask(&args.control.path(&args.file)?, &Command::Status {})?
     } else {
-        page(&args.admin.address(&args.file)?)?
+        page(&args.admin.address(&args.file)?, args.token.token(&args.file)?.as_deref())?
     };
     if args.json {
         return Ok(json(&status, args.watch.is_none()));
@@ -69,9 +71,15 @@ fn look(args: &StatusArgs) -> Result<String, Failure> {
     Ok(view::rendered(&status))
 }
 
-fn page(address: &str) -> Result<Value, Failure> {
-    let (code, body) = get(address, "/status")?;
+fn page(address: &str, token: Option<&str>) -> Result<Value, Failure> {
+    let (code, body) = get(address, "/status", token)?;
     let unusable = |why: &str| Failure::Unavailable(anyhow!("http://{address}/status: {why}"));
+    match code {
+        401 if token.is_none() => return Err(unusable("it asks for a token; give its --admin-token-file or --config")),
+        401 => return Err(unusable("it asks for another token than the one in --admin-token-file")),
+        421 => return Err(unusable("it is not known by this name; ask by address, or name it in admin_host")),
+        _ => {}
+    }
     let status: Value = serde_json::from_str(&body).map_err(|_| unusable("not the page of a Holdline"))?;
     match (code, status["error"].as_str()) {
         (200, _) => Ok(status),

@@ -33,7 +33,7 @@ pub(super) fn listeners(layers: &Layers, upstream: Transport) -> Result<Listener
 /// Where the admin listener is bound.
 pub(super) fn admin(layers: &Layers) -> Result<SocketAddr, ConfigError> {
     layers.need("admin", |text| {
-        text.parse().map_err(|_| Remedy::from("not an address with a port; write 0.0.0.0:9460 or [::]:9460"))
+        text.parse().map_err(|_| Remedy::from("not an address with a port; write 127.0.0.1:9460 or 0.0.0.0:9460"))
     })
 }
 

@@ -22,6 +22,7 @@ pub use files::writable_directory;
 pub use layers::{Layers, misspelt_variables};
 pub use probe::{PROBE_KEYS, ProbeConfig, duration};
 
+use crate::admin::{Admitted, Token};
 use crate::control::{DEFAULT_NAME, LONGEST_PATH};
 use crate::flow::Transport;
 use crate::logging;
@@ -55,6 +56,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The admin listener.
     pub admin: SocketAddr,
+    /// Whom it answers.
+    pub admitted: Admitted,
     /// The log's form and level.
     pub log: logging::Settings,
     /// Remarks about this configuration for the operator: one log line each.
@@ -106,6 +109,7 @@ impl Config {
                 tls,
                 connect_timeout,
                 limits: Limits { connections, ..Limits::default() },
+                allow: proxy.allow.clone(),
                 upstream_transport: transport,
             },
             upstream: failover,
@@ -117,6 +121,10 @@ impl Config {
             drain_timeout: layers
                 .need("drain_timeout", |t| value::duration(t, Duration::ZERO, Duration::from_secs(3600)))?,
             admin: listeners.admin,
+            admitted: Admitted {
+                hosts: layers.many("admin_host", value::host)?,
+                token: admin_token(layers)?.map(|token| Token::new(token.as_bytes())),
+            },
             log: logging::Settings {
                 format: layers.need("log_format", |t| {
                     value::choice(t, &[("text", logging::Format::Text), ("json", logging::Format::Json)])
@@ -396,6 +404,20 @@ fn control(
         return Ok(None);
     }
     Ok(Some(ControlPath { path, default: true }))
+}
+
+/// What every page of the admin listener but the probes' asks for.
+pub fn admin_token(layers: &Layers) -> Result<Option<String>, ConfigError> {
+    const LEAST: usize = 16;
+    let Some(path) = layers.one("admin_token_file", value::path)? else { return Ok(None) };
+    let secret = files::secret(layers, "admin_token_file", &path, LEAST)?;
+    match String::from_utf8(secret) {
+        Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(token)),
+        _ => {
+            let remedy = "holds more than one word of visible ASCII; make one, e.g. with openssl rand -hex 32";
+            Err(layers.error("admin_token_file", remedy))
+        }
+    }
 }
 
 /// Any file of at least 16 bytes: its digest is the key.

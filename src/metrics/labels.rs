@@ -27,11 +27,12 @@ pub(super) const DROP_REASONS: &[&str] = &[
     "overload",   // a limit is reached and no answer is possible
     "queue_full", // a peer reads too slowly
     "send_failed",
+    "icmp_unmatched", // an ICMP error that quotes nothing of ours
     "draining",
     "other",
 ];
 
-/// `connection_errors_total{reason}`: [`Cause`]'s labels, then what only a listener or a framer meets, then `other`.
+/// `connection_errors_total{reason}`: [`Cause`](crate::flow::Cause)'s labels, then what only a listener or a framer meets, then `other`.
 pub(super) const CONNECTION_ERRORS: &[&str] = &[
     "timeout",
     "refused",
@@ -39,10 +40,14 @@ pub(super) const CONNECTION_ERRORS: &[&str] = &[
     "tls",
     "unreachable",
     "unresolved",
-    "limit",      // refused: the connection limit is reached
-    "framing",    // the stream could not be cut into messages
-    "queue_full", // the peer reads too slowly
-    "idle",       // half a message, then nothing
+    "local",        // this machine lacks descriptors, memory or ports
+    "limit",        // refused: the connection limit is reached
+    "source_limit", // refused: its source has its share of the handshakes under way
+    "framing",      // the stream could not be cut into messages
+    "queue_full",   // the peer reads too slowly
+    "idle",         // half a message, then nothing
+    "silent",       // accepted, then no message
+    "memory",       // it held most when all together held too much
     "other",
 ];
 

@@ -50,7 +50,7 @@ impl Intake<'_> {
             NetEvent::Opened { conn, local } => self.opened(conn, local, now),
             NetEvent::OpenFailed { conn, cause, detail } => self.open_failed(conn, cause, &detail, now),
             NetEvent::Closed { conn, cause } => self.closed(conn, cause, now),
-            NetEvent::SendFailed { flow, cause } => {
+            NetEvent::SendFailed { flow, cause, quoted: _ } => {
                 tracing::debug!(?flow, %cause, "send failed");
                 self.0.transactions.transport_error(flow, cause, now);
             }

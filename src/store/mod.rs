@@ -3,21 +3,25 @@
 //! Nothing here is worth a lost call: what cannot be read is left out, what cannot be written is tried again, and both
 //! are said. Callers never wait for the disk. They leave what is to be written in `pending`, where a newer value replaces an
 //! older one; the thread of `writer` takes it from there, at once for the active target, else in batches of a second;
-//! `file` knows redb.
+//! `file` knows redb. Until then `journal` has it, which outlives a killed process, though not a power cut.
 
 mod file;
+mod journal;
 mod pending;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::{info, warn};
 
 use file::OpenError;
+use journal::Journal;
 use pending::Pending;
 use writer::Writer;
 
@@ -26,6 +30,9 @@ use crate::upstream::Persisted;
 
 /// The name of the file in the state directory. Beside it, with `.damaged` appended, the last one that could not be read.
 pub const FILE_NAME: &str = "holdline.redb";
+
+/// The number of what the journal held at the start.
+const BEFORE: u64 = 1;
 
 /// What the file held.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,6 +44,18 @@ pub struct RestoredState {
     /// The key that Contact IDs are made with: from the file, or made for it now. `None` only if the system has no
     /// randomness to give.
     pub key: Option<[u8; 32]>,
+}
+
+/// A change that outlives the process from when [`Store::keep`] returns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Active target and last good set.
+    Upstream(Persisted),
+    /// A binding, new or refreshed.
+    Put(StoredBinding),
+    /// The ID of a binding that is gone.
+    Remove(String),
 }
 
 /// Why a start with this state directory would do harm.
@@ -55,6 +74,9 @@ pub enum StoreError {
 pub struct Store {
     pending: Arc<Pending>,
     thread: Option<JoinHandle<()>>,
+    journal: Journal,
+    /// The newest change: [`BEFORE`] for those of an earlier process, then counted by calls of [`Store::keep`].
+    number: u64,
 }
 
 impl Store {
@@ -80,25 +102,57 @@ impl Store {
                 (None, file::read_only(&path).unwrap_or_default())
             }
         };
-        let fresh_key = restored.key.is_none();
+        let mut database = database;
+        let mut fresh_key = restored.key.is_none();
         if fresh_key {
             restored.key = random_key();
+        }
+        let (mut journal, changes) = Journal::open(dir);
+        let replayed = changes.len();
+        let batch = restored.replay(changes);
+        // The key is in Contacts from now on, and the journal is begun anew: both have to be on the disk.
+        if let Some(open) = database.as_ref().filter(|_| fresh_key || replayed > 0) {
+            let (upstream, key) = (batch.upstream.as_ref(), restored.key.filter(|_| fresh_key));
+            match file::apply(open, &batch.bindings, upstream, key) {
+                Ok(()) => {
+                    fresh_key = false;
+                    journal.clear();
+                }
+                // redb takes nothing more after an error: the thread opens it again, and says why if it cannot.
+                Err(_) => database = None,
+            }
         }
         if database.is_some() {
             info!(
                 file = %path.display(),
                 active = restored.upstream.as_ref().map(|u| u.active.as_str()),
                 bindings = restored.bindings.len(),
+                replayed,
                 "store opened"
             );
         }
         let pending = Arc::new(Pending::default());
+        if database.is_none() {
+            pending.cannot_write(batch);
+        }
         let writer = Writer::new(path, database, restored.key, restored.upstream.clone());
         if fresh_key {
             pending.key_is_new();
         }
         let thread = writer.start(&pending);
-        Ok((Store { pending, thread }, restored))
+        Ok((Store { pending, thread, journal, number: BEFORE }, restored))
+    }
+
+    /// Takes these changes: when this returns they outlive the process, if the journal can be written.
+    pub fn keep(&mut self, changes: Vec<Keep>) {
+        self.number += 1;
+        self.journal.append(&changes, self.number, self.pending.durable());
+        self.pending.put_all(changes, self.number);
+    }
+
+    /// Whether what is kept would be found after a restart, as far as is known.
+    pub fn writable(&self) -> bool {
+        self.journal.is_writable() && self.thread.is_some() && !self.pending.fails()
     }
 
     /// Active target and last good set; written at once.
@@ -125,6 +179,30 @@ impl Store {
     /// Differences that were thrown away because too many waited for a disk that takes none.
     pub fn dropped(&self) -> u64 {
         self.pending.dropped()
+    }
+}
+
+impl RestoredState {
+    /// Applies what the journal holds, and returns what the store lacks.
+    fn replay(&mut self, changes: Vec<Keep>) -> pending::Batch {
+        let mut batch = pending::Batch::default();
+        batch.take(changes);
+        if let Some(upstream) = &batch.upstream {
+            self.upstream = Some(upstream.clone());
+        }
+        if !batch.bindings.is_empty() {
+            let mut known: HashMap<String, StoredBinding> =
+                std::mem::take(&mut self.bindings).into_iter().map(|binding| (binding.id.clone(), binding)).collect();
+            for (id, change) in &batch.bindings {
+                match change {
+                    Some(binding) => known.insert(id.clone(), binding.clone()),
+                    None => known.remove(id),
+                };
+            }
+            self.bindings = known.into_values().collect();
+            self.bindings.sort_by(|a, b| a.id.cmp(&b.id));
+        }
+        batch
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::StoredBinding;
+use super::{Keep, StoredBinding};
 use crate::upstream::Persisted;
 
 /// More bindings than this do not wait: a disk that takes nothing must not fill the memory.
@@ -29,6 +29,27 @@ impl Batch {
         self.bindings.is_empty() && self.upstream.is_none() && !self.key
     }
 
+    /// Newer changes replace older ones.
+    pub fn take(&mut self, changes: Vec<Keep>) -> u64 {
+        let mut dropped = 0;
+        for change in changes {
+            let (id, binding) = match change {
+                Keep::Upstream(upstream) => {
+                    self.upstream = Some(upstream);
+                    continue;
+                }
+                Keep::Put(binding) => (binding.id.clone(), Some(binding)),
+                Keep::Remove(id) => (id, None),
+            };
+            if self.bindings.len() >= MAX_BINDINGS && !self.bindings.contains_key(&id) {
+                dropped += 1;
+            } else {
+                self.bindings.insert(id, binding);
+            }
+        }
+        dropped
+    }
+
     fn is_urgent(&self) -> bool {
         self.upstream.is_some() || self.key || self.bindings.len() >= FULL_BATCH
     }
@@ -45,7 +66,13 @@ struct State {
     flush_done: u64,
     /// Whether the last write succeeded.
     healthy: bool,
+    /// Whether it failed, or there was nothing to write to.
+    failing: bool,
     dropped: u64,
+    /// Numbers of the newest change here, of the newest one that the thread has taken, and of the newest that is written.
+    newest: u64,
+    taken: u64,
+    durable: u64,
 }
 
 /// The meeting point of callers and the writer's thread.
@@ -79,27 +106,45 @@ impl Pending {
     }
 
     pub fn put_binding(&self, binding: StoredBinding) {
-        self.put(binding.id.clone(), Some(binding));
+        self.put_all(vec![Keep::Put(binding)], 0);
     }
 
     pub fn remove_binding(&self, id: &str) {
-        self.put(id.to_owned(), None);
+        self.put_all(vec![Keep::Remove(id.to_owned())], 0);
     }
 
-    fn put(&self, id: String, binding: Option<StoredBinding>) {
+    /// Changes with this number, which grows, or 0 where nobody asks for them.
+    pub fn put_all(&self, changes: Vec<Keep>, number: u64) {
         let mut state = self.lock();
-        let bindings = &mut state.batch.bindings;
-        if bindings.len() >= MAX_BINDINGS && !bindings.contains_key(&id) {
-            state.dropped += 1;
-            return;
-        }
-        bindings.insert(id, binding);
+        let before = (state.batch.is_empty(), state.batch.is_urgent());
+        let dropped = state.batch.take(changes);
+        state.dropped += dropped;
+        state.newest = state.newest.max(number);
         // The thread wakes for the first one, then gathers on its own; and again when a batch is full.
-        let wake = matches!(bindings.len(), 1 | FULL_BATCH);
+        let wake = before != (state.batch.is_empty(), state.batch.is_urgent());
         drop(state);
         if wake {
             self.to_write.notify_one();
         }
+    }
+
+    /// All changes up to this number are written.
+    pub fn durable(&self) -> u64 {
+        self.lock().durable
+    }
+
+    /// There is no file to write to, and this for it.
+    pub fn cannot_write(&self, batch: Batch) {
+        let mut state = self.lock();
+        state.failing = true;
+        state.batch = batch;
+        state.newest = super::BEFORE;
+    }
+
+    /// Whether what waits is not being written.
+    pub fn fails(&self) -> bool {
+        let state = self.lock();
+        state.failing || state.dead
     }
 
     pub fn dropped(&self) -> u64 {
@@ -145,6 +190,7 @@ impl Pending {
             .unwrap_or_else(PoisonError::into_inner)
             .0;
         let batch = std::mem::take(&mut state.batch);
+        state.taken = state.newest;
         let work = if state.closing { Work::Last(batch) } else { Work::Write(batch) };
         (work, state.flush_asked)
     }
@@ -172,6 +218,10 @@ impl Pending {
         let mut state = self.lock();
         state.flush_done = state.flush_done.max(flush);
         state.healthy = healthy;
+        state.failing = !healthy;
+        if healthy {
+            state.durable = state.taken;
+        }
         drop(state);
         self.written.notify_all();
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
-use super::bind;
-use super::stream::{About, Inlet, cause, run};
+use super::stream::{About, Inlet, run};
 use super::tls::Tls;
+use super::{bind, cause};
 use crate::flow::{Cause, Hop, NetEvent, Side, Transport};
 use crate::metrics::Handshake;
 
@@ -111,7 +111,10 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 fn failed(error: &io::Error, hop: &Hop) -> Failed {
-    Failed { cause: cause(error), detail: format!("cannot connect to {} ({}): {error}", hop.addr, hop.target) }
+    Failed {
+        cause: cause::of_stream(error),
+        detail: format!("cannot connect to {} ({}): {error}", hop.addr, hop.target),
+    }
 }
 
 /// The upstream side is bound to an address of the other family.

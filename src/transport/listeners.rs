@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::accept::{self, Gate};
 use super::bind::{self, BindError, Sharing};
 use super::settings::{Listen, UpstreamBind};
+use super::shares::Shares;
 use super::udp::{Role, Udp};
 use super::{BoundSocket, Transports};
 use crate::flow::{HostPort, Side, SocketId, Transport};
@@ -112,7 +113,12 @@ impl Transports {
             numbers: self.numbers.clone(),
             open: Arc::new(AtomicUsize::new(0)),
             most: self.connections.clone(),
+            all: self.accepted.clone(),
+            room: self.room,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            shares: Shares::of(limits.handshakes),
+            allowed: (side == Side::Phone).then(|| self.allowed.clone()),
+            ledger: self.ledger.clone(),
             limits,
         }
     }

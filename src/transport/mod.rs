@@ -16,12 +16,17 @@
 
 mod accept;
 mod bind;
+mod bounds;
+mod cause;
 mod connect;
+pub mod descriptors;
 mod drops;
+mod held;
 mod icmp;
 mod listeners;
 mod mmsg;
 mod settings;
+mod shares;
 mod stream;
 pub mod tls;
 mod udp;
@@ -30,7 +35,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -44,8 +49,10 @@ pub use tls::Certificates;
 
 use crate::flow::{Cause, ConnId, Flow, Hop, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
 use crate::metrics::Metrics;
+use accept::Allowed;
 use bind::Sharing;
 use drops::Drops;
+use held::Ledger;
 use stream::{About, Outlet, Said, Tell};
 use tls::{Tls, TlsError};
 use udp::{Role, Udp};
@@ -54,8 +61,11 @@ use udp::{Role, Udp};
 pub const EVENTS: usize = 64;
 /// Of those, kept for connections and errors while datagrams pour in.
 const RESERVED: usize = 16;
+/// Of the upstream side, in both families.
+const UPSTREAM_SOCKETS: usize = 4;
 /// Events of connections that may wait for the driver, for each side.
 const WAITING: usize = 256;
+
 /// One bound socket, phone-side listeners first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoundSocket {
@@ -95,6 +105,12 @@ pub struct Transports {
     upstream: Vec<SocketAddr>,
     /// How many connections each side accepts, where its listeners look.
     connections: Arc<AtomicUsize>,
+    /// How many are open on both.
+    accepted: Arc<AtomicUsize>,
+    /// For how many there are descriptors.
+    room: usize,
+    allowed: Allowed,
+    ledger: Ledger,
     said: Said,
     settings: Settings,
     tls: Tls,
@@ -135,11 +151,16 @@ impl Transports {
             numbers: Arc::new(AtomicU64::new(1)),
             upstream: Vec::new(),
             connections: Arc::new(AtomicUsize::new(settings.limits.connections)),
+            accepted: Arc::default(),
+            room: descriptors::room(descriptors::limit(), settings.listen.len() + UPSTREAM_SOCKETS),
+            allowed: Allowed::new(&settings.allow),
+            ledger: Ledger::new(settings.limits.held_bytes),
             said: Said::default(),
             settings: settings.clone(),
             tls,
             metrics,
         };
+        transports.warn_of_descriptors();
         transports.bind_all()?;
         tokio::task::yield_now().await;
         Ok(transports)
@@ -156,14 +177,6 @@ impl Transports {
         self.tls.renew(certificates)?;
         self.tls.publish(&self.metrics);
         Ok(())
-    }
-
-    /// Other bounds from now on: what a connection may take to open, and how many are accepted on each side. Connections that
-    /// are open stay.
-    pub fn set_bounds(&mut self, connect_timeout: Duration, connections: usize) {
-        self.settings.connect_timeout = connect_timeout;
-        self.settings.limits.connections = connections;
-        self.connections.store(connections, Ordering::Relaxed);
     }
 
     /// Waits until something has happened and appends up to [`EVENTS`] events. Cancel safe: what has been appended is
@@ -343,7 +356,7 @@ impl Transports {
 
     fn open_stream(&mut self, conn: ConnId, hop: Hop) {
         let side = Side::Upstream;
-        let (outlet, inlet) = stream::outlet(side, hop.transport);
+        let (outlet, inlet) = stream::outlet(side, hop.transport, &self.ledger);
         self.conns.insert(conn, Conn::Stream(outlet));
         let about = About {
             conn,
@@ -353,6 +366,7 @@ impl Transports {
             tell: self.tell[side as usize].clone(),
             metrics: self.metrics.clone(),
             said: self.said.clone(),
+            accepted: None,
         };
         let local = self.upstream_address(hop.addr);
         let limit = self.settings.connect_timeout;
@@ -373,7 +387,7 @@ impl Transports {
 
     fn connect_udp(&mut self, conn: ConnId, hop: &Hop) -> Result<SocketAddr, connect::Failed> {
         let fail = |error: std::io::Error| connect::Failed {
-            cause: udp::cause(&error),
+            cause: cause::of_datagram(&error),
             detail: format!("no UDP socket to {} ({}): {error}", hop.addr, hop.target),
         };
         let Some(bound) = self.upstream_address(hop.addr) else {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::flow::{HostPort, Transport};
 
 /// Everything [`Transports::bind`](super::Transports::bind) needs.
@@ -22,10 +24,12 @@ pub struct Settings {
     pub limits: Limits,
     /// From opening a connection to its being usable, TLS handshake included.
     pub connect_timeout: Duration,
+    /// Whose connections the phone side accepts. Datagrams are the core's to judge.
+    pub allow: Vec<IpNet>,
 }
 
 impl Settings {
-    /// Settings with every default but the sockets.
+    /// Settings with every default but the sockets, and everybody admitted to them.
     #[must_use]
     pub fn new(listen: Vec<Listen>, upstream_bind: UpstreamBind, upstream_transport: Transport) -> Self {
         Self {
@@ -35,6 +39,7 @@ impl Settings {
             tls: TlsSettings::default(),
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(3),
+            allow: vec![IpNet::V4(ipnet::Ipv4Net::default()), IpNet::V6(ipnet::Ipv6Net::default())],
         }
     }
 }
@@ -72,6 +77,11 @@ pub struct Limits {
     pub handshakes: usize,
     /// How long an accepted TLS connection may take for its handshake.
     pub handshake_timeout: Duration,
+    /// How long an accepted connection may take from then, handshake included, to the first byte of a message.
+    pub silent_timeout: Duration,
+    /// Bytes of half-read messages and of what waits to be written, on all connections together; beyond, the one that holds most is
+    /// closed.
+    pub held_bytes: usize,
     /// How long a message may take from its first byte on a stream to its last (a slow loris is cut off here).
     pub message_timeout: Duration,
 }
@@ -84,6 +94,8 @@ impl Default for Limits {
             message_bytes: 64 * 1024,
             handshakes: 512,
             handshake_timeout: Duration::from_secs(10),
+            silent_timeout: Duration::from_secs(30),
+            held_bytes: 64 << 20,
             message_timeout: Duration::from_secs(10),
         }
     }

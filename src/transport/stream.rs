@@ -6,23 +6,25 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::{Limits, tls};
+use super::held::{Holding, Ledger, Order};
+use super::{Limits, cause, tls};
 use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, Transport};
 use crate::message::{Frame, Framer};
 use crate::metrics::Metrics;
-use crate::summaries::Summaries;
+use crate::summaries::{QUIET, Summaries};
 
 /// Room kept for one read.
 const READ: usize = 4096;
+/// An empty buffer with more room than this is given back.
+const KEEP: usize = 4 * READ;
 /// How long a closing connection may take to write what is queued.
 const LINGER: Duration = Duration::from_secs(5);
 /// The answer to a keep-alive ping, RFC 5626 §4.4.1.
@@ -39,7 +41,7 @@ pub(super) enum Tell {
 /// The driver's end of a connection: dropped, it closes the connection after what is queued has been written.
 pub(super) struct Outlet {
     to: mpsc::UnboundedSender<Order>,
-    queued: Arc<AtomicUsize>,
+    holding: Arc<Holding>,
     side: Side,
     transport: Transport,
 }
@@ -47,20 +49,14 @@ pub(super) struct Outlet {
 /// The task's end.
 pub(super) struct Inlet {
     from: mpsc::UnboundedReceiver<Order>,
-    queued: Arc<AtomicUsize>,
-}
-
-enum Order {
-    Write(Bytes),
-    Finish,
-    Abort,
+    holding: Arc<Holding>,
 }
 
 /// Both ends of the way to a connection.
-pub(super) fn outlet(side: Side, transport: Transport) -> (Outlet, Inlet) {
+pub(super) fn outlet(side: Side, transport: Transport, ledger: &Ledger) -> (Outlet, Inlet) {
     let (to, from) = mpsc::unbounded_channel();
-    let queued = Arc::new(AtomicUsize::new(0));
-    (Outlet { to, queued: queued.clone(), side, transport }, Inlet { from, queued })
+    let holding = Arc::new(ledger.open(side, &to));
+    (Outlet { to, holding: holding.clone(), side, transport }, Inlet { from, holding })
 }
 
 impl Outlet {
@@ -75,11 +71,9 @@ impl Outlet {
     /// Queues these bytes; false if the queue is full.
     #[must_use]
     pub(super) fn write(&self, bytes: Bytes, limit: usize) -> bool {
-        let length = bytes.len();
-        if self.queued.load(Ordering::Relaxed) + length > limit {
+        if !self.holding.queue(bytes.len(), limit) {
             return false;
         }
-        self.queued.fetch_add(length, Ordering::Relaxed);
         // A connection that has just ended says so itself.
         let _ = self.to.send(Order::Write(bytes));
         true
@@ -111,6 +105,8 @@ pub(super) struct About {
     pub(super) tell: mpsc::Sender<Tell>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) said: Said,
+    /// When it was accepted; `None` for one that we opened.
+    pub(super) accepted: Option<Instant>,
 }
 
 /// What the log was told about broken connections, shared by all of them: one break of many connections is one line.
@@ -118,8 +114,12 @@ pub(super) struct About {
 pub(super) struct Said(Arc<Mutex<Summaries>>);
 
 impl Said {
-    fn due(&self, key: &str) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).due(key, Instant::now().into_std())
+    pub(super) fn due(&self, key: &str) -> Option<u64> {
+        self.due_in(key, QUIET)
+    }
+
+    pub(super) fn due_in(&self, key: &str, quiet: Duration) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).due_in(key, quiet, Instant::now().into_std())
     }
 }
 
@@ -166,8 +166,14 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
     let mut framer = Framer::new(about.limits.message_bytes);
     let mut queue: VecDeque<Bytes> = VecDeque::new();
     let (mut reading, mut closing, mut unflushed) = (true, false, false);
-    // While `partial`: when the message begun must be complete. While `closing`: when writing must be done.
+    // While `silent`: when a message must have begun. While `partial`: when the message begun must be complete. While `closing`: when
+    // writing must be done.
     let mut deadline = pin!(sleep(Duration::ZERO));
+    let mut silent = false;
+    if let Some(accepted) = about.accepted {
+        silent = true;
+        deadline.as_mut().reset(accepted + about.limits.silent_timeout);
+    }
     let mut partial = false;
 
     loop {
@@ -183,6 +189,10 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
             order = inlet.from.recv(), if !closing => match order {
                 Some(Order::Write(bytes)) => queue.push_back(bytes),
                 Some(Order::Abort) => return End::Closed,
+                Some(Order::Yield) => {
+                    tracing::debug!(conn = about.conn.0, side = about.side.as_str(), "it held most of too much: closed");
+                    return End::Broken(Cause::Local, "memory");
+                }
                 Some(Order::Finish) | None => {
                     (closing, reading) = (true, false);
                     deadline.as_mut().reset(Instant::now() + LINGER);
@@ -191,7 +201,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
             written = write(&mut writer, &mut queue), if unflushed || !queue.is_empty() => match written {
                 Ok(count) => {
                     unflushed = count > 0;
-                    inlet.queued.fetch_sub(count.min(inlet.queued.load(Ordering::Relaxed)), Ordering::Relaxed);
+                    inlet.holding.written(count);
                     about.metrics.sent_bytes(about.side).inc_by(count as u64);
                 }
                 Err(error) => return broken(&error, about),
@@ -207,6 +217,8 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
                                 deadline.as_mut().reset(Instant::now() + about.limits.message_timeout);
                             }
                             partial = framer.is_partial();
+                            silent &= !partial && !message;
+                            inlet.holding.buffer(kept(framer.buffer()));
                         }
                         Cut::Unframed => {
                             // The driver closes after the core's answers.
@@ -218,15 +230,30 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
                 }
                 Err(error) => return broken(&error, about),
             },
-            () = &mut deadline, if closing || partial && reading => {
+            () = &mut deadline, if closing || (partial || silent) && reading => {
                 if closing {
                     return End::Closed;
+                }
+                if silent {
+                    tracing::debug!(conn = about.conn.0, side = about.side.as_str(), "accepted, then no message: closed");
+                    return End::Broken(Cause::Timeout, "silent");
                 }
                 tracing::debug!(conn = about.conn.0, side = about.side.as_str(), "half a message, then nothing: closed");
                 return End::Broken(Cause::Timeout, "idle");
             },
         }
     }
+}
+
+/// Bytes that a half-read message takes. A large one's room is given back with it.
+fn kept(buffer: &mut BytesMut) -> usize {
+    if !buffer.is_empty() {
+        return buffer.capacity();
+    }
+    if buffer.capacity() > KEEP {
+        *buffer = BytesMut::new();
+    }
+    0
 }
 
 enum Cut {
@@ -300,7 +327,7 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), queue: &mut VecDeque<Byte
 }
 
 fn broken(error: &io::Error, about: &About) -> End {
-    let cause = cause(error);
+    let cause = cause::of_stream(error);
     // In TLS 1.3 a server refuses our certificate only after the handshake: this line is all there is to explain it.
     if cause == Cause::Tls
         && about.side == Side::Upstream
@@ -310,20 +337,4 @@ fn broken(error: &io::Error, about: &About) -> End {
         tracing::warn!(conn = about.conn.0, detail, more_like_it, "an upstream TLS connection broke");
     }
     End::Broken(cause, cause.as_str())
-}
-
-/// What an error on a stream means.
-pub(super) fn cause(error: &io::Error) -> Cause {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Cause::Refused,
-        io::ErrorKind::TimedOut => Cause::Timeout,
-        io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::NetworkDown
-        | io::ErrorKind::AddrNotAvailable
-        | io::ErrorKind::PermissionDenied => Cause::Unreachable,
-        // rustls wraps its alerts so.
-        io::ErrorKind::InvalidData => Cause::Tls,
-        _ => Cause::Reset,
-    }
 }

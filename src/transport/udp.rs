@@ -11,12 +11,15 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
+use super::cause;
 use super::mmsg::{self, BATCH, Datagram, Outgoing};
-use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, SocketId};
+use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, SocketId, Transport};
 use crate::metrics::Metrics;
 
 /// Errors taken in a row before others have their turn.
 const ERRORS: usize = 8;
+/// Sends tried again, each of which reported the ICMP error of an earlier datagram instead.
+const AGAIN: usize = 8;
 
 /// What the socket is for.
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +144,8 @@ impl Udp {
     /// Sends what is queued. Nothing waits: what a full buffer refuses is dropped and counted, as a network would.
     pub(super) fn flush(&mut self, failed: &mut impl Extend<NetEvent>, metrics: &Metrics) {
         let mut queue = std::mem::take(&mut self.queue);
-        let (mut done, mut bytes, mut again) = (0, 0, true);
+        let connected = matches!(self.role, Role::Connected { .. });
+        let (mut done, mut bytes, mut again) = (0, 0, AGAIN);
         while done < queue.len() {
             let from = queue[done].from;
             let same = queue[done..].iter().take_while(|datagram| datagram.from == from).count();
@@ -150,7 +154,7 @@ impl Udp {
                     let sent = sent.max(1);
                     bytes += queue[done..done + sent].iter().map(|datagram| datagram.bytes.len()).sum::<usize>();
                     done += sent;
-                    again = true;
+                    again = AGAIN;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -159,13 +163,19 @@ impl Udp {
                 }
                 // A connected socket first reports an ICMP error of an earlier datagram (its watcher tells the core) and has
                 // sent nothing: once more.
-                Err(_) if again && matches!(self.role, Role::Connected { .. }) => again = false,
+                Err(_) if again > 0 && connected => again -= 1,
                 Err(error) => {
+                    let cause = cause::of_datagram(&error);
                     metrics.dropped(self.side, "send_failed").inc();
+                    if cause == Cause::Local {
+                        metrics.connection_errors(self.side, Transport::Udp, cause.as_str()).inc();
+                    }
                     tracing::debug!(%error, socket = %self.local, to = ?queue[done].to, "datagram not sent");
-                    failed.extend([NetEvent::SendFailed { flow: self.flow(&queue[done]), cause: cause(&error) }]);
+                    // No port refuses what has not left: that can only be one ICMP error after the other.
+                    let quoted = (cause != Cause::Refused).then(|| queue[done].bytes.clone());
+                    failed.extend([NetEvent::SendFailed { flow: self.flow(&queue[done]), cause, quoted }]);
                     done += 1;
-                    again = true;
+                    again = AGAIN;
                 }
             }
         }
@@ -200,12 +210,4 @@ impl Drop for Udp {
 /// IPv6 flow labels are no part of a peer's identity.
 fn same_peer(a: SocketAddr, b: SocketAddr) -> bool {
     a.ip() == b.ip() && a.port() == b.port()
-}
-
-/// What an error on a datagram socket means.
-pub(super) fn cause(error: &io::Error) -> Cause {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Cause::Refused,
-        _ => Cause::Unreachable,
-    }
 }

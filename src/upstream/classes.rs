@@ -81,6 +81,8 @@ pub fn classify(outcome: Outcome, failure_codes: &[u16]) -> Class {
         Outcome::Failed(
             Cause::Timeout | Cause::Refused | Cause::Reset | Cause::Tls | Cause::Unreachable | Cause::Unresolved,
         ) => Class::Failure,
+        // Our own want: another target would meet it, too.
+        Outcome::Failed(Cause::Local) => Class::Neutral,
         Outcome::Response(200..=299) => Class::Success,
         Outcome::Response(401 | 407) => Class::Neutral,
         Outcome::Response(code @ (300..=400 | 402..=406 | 408..=699)) => {
@@ -105,7 +107,8 @@ mod tests {
 
     #[test]
     fn the_class_table() {
-        for cause in Cause::ALL {
+        assert_eq!(classify(Outcome::Failed(Cause::Local), &FAILURE_CODES), Class::Neutral, "no fault of the target's");
+        for cause in Cause::ALL.into_iter().filter(|cause| *cause != Cause::Local) {
             assert_eq!(classify(Outcome::Failed(cause), &FAILURE_CODES), Class::Failure, "{cause}");
             assert_eq!(classify(Outcome::Failed(cause), &[]), Class::Failure, "{cause}: no configuration excuses it");
         }

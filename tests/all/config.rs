@@ -116,7 +116,7 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--upstream-bind", "0.0.0.0:70000"], &["upstream_bind", "1 to 65535"]),
         (&[SRV, "--upstream-bind", "0.0.0.0,advertise=[::]"], &["upstream_bind", "wildcard"]),
         (&[SRV, "--upstream-bind", "0.0.0.0,public=1.2.3.4"], &["upstream_bind", "advertise=HOST"]),
-        (&[SRV, "--admin", "9460"], &["admin", "9460", "0.0.0.0:9460"]),
+        (&[SRV, "--admin", "9460"], &["admin", "9460", "127.0.0.1:9460"]),
         // Certificates.
         (&[SRV, "--listen", "tls:0.0.0.0:5061"], &["tls_cert", "tls_key", "tls entry"]),
         (&[SRV, "--tls-cert", "a.crt"], &["tls_cert", "a.crt", "needs tls_key"]),
@@ -261,7 +261,7 @@ fn flags_win_over_variables_over_the_file_over_defaults() {
     let file = accepted(&holdline(&["run", "--check", "-c", "c.toml"], &[], dir), "file");
     assert!(file.contains("SRV record _sip._udp.file.example over udp"), "{file}");
     assert!(file.contains("phones    udp 127.0.0.1:5071") && file.contains("phones    tcp 127.0.0.1:5071"), "{file}");
-    assert!(file.contains("admin     0.0.0.0:9460"), "{file}");
+    assert!(file.contains("admin     127.0.0.1:9460"), "{file}");
 
     let variable = accepted(&holdline(&["run", "--check"], &variables, dir), "variable");
     assert!(variable.contains("SRV record _sip._tcp.variable.example over tcp"), "{variable}");
@@ -361,6 +361,8 @@ state_dir = "state"
 control = "control.sock"
 drain_timeout = "1m"
 admin = "127.0.0.1:9461"
+admin_host = ["proxy1.example.com"]
+admin_token_file = "long.secret"
 log_format = "json"
 log_level = "debug"
 limit_transactions = 1000

@@ -4,9 +4,11 @@
 //! `operator`, `page`, `phones`. Nothing here sleeps to wait for something: it waits for a log line, a probe, a metric or an
 //! agent's record, each with a bound.
 
+mod descriptors;
 mod dns;
 mod drain;
 mod failover;
+mod killed;
 mod mocked;
 mod operator;
 mod page;

@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 mod tcp;
 mod tls;
 mod udp;
+mod untrusted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

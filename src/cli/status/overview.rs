@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use serde_json::{Map, Value, json};
 
 use super::super::Failure;
-use super::super::locate::{FileArgs, admin_of};
+use super::super::locate::{FileArgs, admin_of, token_of};
 use super::super::terminal::{span, table, visible};
 use super::page;
 use super::view::{Status, overview};
@@ -65,13 +65,15 @@ fn instances(folder: &Path) -> Result<Vec<Instance>, Failure> {
 
 fn look(path: PathBuf, seen: &mut BTreeMap<String, String>) -> Instance {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let status = match admin_of(&FileArgs::of(path)) {
+    let file = FileArgs::of(path);
+    let status = match admin_of(&file) {
         Err(failure) => Err(failure.to_string()),
         Ok(address) => match seen.get(&address) {
             Some(other) => Err(format!("has the admin address of {other}, {address}: give each file its own")),
             None => {
                 seen.insert(address.clone(), name.clone());
-                page(&address).map_err(|failure| failure.to_string())
+                let asked = token_of(&file).and_then(|token| page(&address, token.as_deref()));
+                asked.map_err(|failure| failure.to_string())
             }
         },
     };

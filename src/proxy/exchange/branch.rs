@@ -197,7 +197,7 @@ impl Branch {
 fn ends_a_connection(cause: Cause) -> bool {
     match cause {
         Cause::Reset | Cause::Timeout | Cause::Tls => true,
-        Cause::Refused | Cause::Unreachable | Cause::Unresolved => false,
+        Cause::Refused | Cause::Unreachable | Cause::Unresolved | Cause::Local => false,
     }
 }
 

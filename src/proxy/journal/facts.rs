@@ -100,6 +100,8 @@ label! {
         Unreachable => "unreachable",
         /// The target has no address.
         Unresolved => "unresolved",
+        /// This machine lacks something; never a strike.
+        Local => "local",
         /// A final answer listed in `failure_codes`.
         Response => "response",
     }
@@ -114,6 +116,7 @@ impl From<Cause> for FailureReason {
             Cause::Tls => Self::Tls,
             Cause::Unreachable => Self::Unreachable,
             Cause::Unresolved => Self::Unresolved,
+            Cause::Local => Self::Local,
         }
     }
 }
@@ -143,7 +146,8 @@ pub struct TargetFacts {
 impl TargetFacts {
     fn note(&mut self, class: Class, outcome: Outcome, took: Duration) {
         self.attempts[AttemptOutcome::of(class, outcome) as usize] += 1;
-        if class == Class::Failure {
+        // A want of this machine's own is no failure of the target, and seen all the same.
+        if class == Class::Failure || outcome == Outcome::Failed(Cause::Local) {
             self.failures[FailureReason::from(outcome) as usize] += 1;
         }
         let seconds = took.as_secs_f64();

@@ -24,6 +24,18 @@ fn three_strikes_roll_over_and_two_do_not_whatever_the_cause() {
 }
 
 #[test]
+fn what_this_machine_lacks_is_never_a_strike() {
+    let mut bench = Bench::with("ab");
+    for _ in 0..10 {
+        let verdict = bench.attempt(Outcome::Failed(Cause::Local));
+        assert_eq!(verdict, Verdict { class: Class::Neutral, counted: false, rolled_over: false });
+    }
+    assert_eq!((bench.count(), bench.active()), (0, 'a'));
+    bench.attempts(&[TIMEOUT, TIMEOUT, Outcome::Failed(Cause::Local), TIMEOUT]);
+    assert_eq!(bench.active(), 'b', "nor does it clear any");
+}
+
+#[test]
 fn different_causes_add_up() {
     let mut bench = Bench::with("ab");
     bench.attempts(&[TIMEOUT, code(503), REFUSED]);

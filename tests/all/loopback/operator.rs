@@ -437,3 +437,37 @@ async fn operator_sees_every_holdline_of_the_machine_at_once() {
     let said = run(&["status", "--all", "--config-dir", empty.path().to_str().unwrap()]).await;
     assert!(said.code == 69 && said.err.contains("no .toml file"), "{said:?}");
 }
+
+#[tokio::test]
+async fn operator_shows_the_admin_token_and_it_changes_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (token, other) = (folder.path().join("token"), folder.path().join("other"));
+    std::fs::write(&token, "the-first-token-of-this-test\n").unwrap();
+    std::fs::write(&other, "no-token-of-this-test-at-all\n").unwrap();
+    let flag = format!("--admin-token-file={}", token.display());
+    let stage = Setup::new().with(&[&flag, "--log-level=trace"]).start().await;
+    let admin = stage.holdline.admin().to_string();
+    let wrong = format!("--admin-token-file={}", other.display());
+
+    assert_eq!(stage.holdline.get("/metrics").await.0, 401);
+    let said = run(&["status", "--admin", &admin]).await;
+    assert!(said.code == 69 && said.err.contains("--admin-token-file"), "{said:?}");
+    let said = run(&["status", "--admin", &admin, &wrong]).await;
+    assert!(said.code == 69 && said.err.contains("another token"), "{said:?}");
+    assert_eq!(run(&["status", "--admin", &admin, &flag]).await.code, 0);
+    assert_eq!(run(&["healthcheck", "--ready", "--admin", &admin]).await.code, 0, "a probe has no token");
+
+    let before = stage.holdline.said("configuration read again").len();
+    std::fs::copy(&token, &other).unwrap();
+    std::fs::write(&token, "the-second-token-of-this-test\n").unwrap();
+    let line = stage.holdline.logged_times("configuration read again", before + 1).await;
+    assert_eq!(line["changed"], "admin_token_file");
+    assert_eq!(run(&["status", "--admin", &admin, &wrong]).await.code, 69, "the old one is none any more");
+    assert_eq!(run(&["status", "--admin", &admin, &flag]).await.code, 0);
+
+    std::fs::write(&token, "short\n").unwrap();
+    stage.holdline.logged("configuration cannot be used").await;
+    std::fs::write(&token, "the-second-token-of-this-test\n").unwrap();
+    assert_eq!(run(&["status", "--admin", &admin, &flag]).await.code, 0, "a bad file changes nothing");
+    assert!(!stage.holdline.text().contains("-of-this-test"), "a token is in the log:\n{}", stage.holdline.text());
+}

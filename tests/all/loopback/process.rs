@@ -166,6 +166,11 @@ impl Holdline {
         waited.unwrap_or_else(|late| panic!("{late}; the log:\n{}", self.text()))
     }
 
+    /// Its process ID.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a process that runs")
+    }
+
     /// Sends it a signal by its name.
     pub async fn signal(&self, name: &str) {
         signal(&self.child, name).await;

@@ -52,7 +52,7 @@ fn keep_alives_can_be_switched_off_and_count_for_nothing() {
     let conn = *world.pings.keys().next().expect("a keep-alive was sent");
     for _ in 0..10 {
         let flow = holdline::flow::Flow::Conn(conn);
-        world.core.handle(Event::Net(NetEvent::SendFailed { flow, cause: Cause::Refused }), world.now);
+        world.core.handle(Event::Net(NetEvent::SendFailed { flow, cause: Cause::Refused, quoted: None }), world.now);
         world.run_for(30 * SECOND);
     }
     assert_eq!((world.active().as_str(), world.count()), ("a", 0), "no strike, no rollover");

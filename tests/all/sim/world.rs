@@ -487,7 +487,7 @@ impl World {
                 }
             }
             Turn::Refuse => {
-                let refused = NetEvent::SendFailed { flow: Flow::Conn(conn), cause: Cause::Refused };
+                let refused = NetEvent::SendFailed { flow: Flow::Conn(conn), cause: Cause::Refused, quoted: None };
                 self.cross(true, Happening::Core(refused));
             }
             Turn::Reset => {

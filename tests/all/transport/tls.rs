@@ -317,6 +317,14 @@ async fn a_peer_that_never_answers_the_handshake_times_out_and_one_without_tls_i
 
 /// A TLS phone that believes this authority.
 async fn phone(ca: &Authority, addr: SocketAddr) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    shake_hands(ca, TcpStream::connect(addr).await?).await
+}
+
+/// Its part of the handshake, on a connection that is open.
+pub(super) async fn shake_hands(
+    ca: &Authority,
+    stream: TcpStream,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(chain(&ca.file));
     let config = ClientConfig::builder_with_provider(provider())
@@ -324,7 +332,6 @@ async fn phone(ca: &Authority, addr: SocketAddr) -> std::io::Result<tokio_rustls
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(addr).await?;
     let name = ServerName::try_from("holdline.example.com").unwrap();
     timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
 }

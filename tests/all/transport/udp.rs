@@ -112,13 +112,14 @@ async fn an_icmp_error_reaches_the_connected_socket_it_belongs_to_and_no_other()
     rig.opened(refused).await;
     for _ in 0..3 {
         rig.send(Flow::Conn(refused), b"anybody?");
-        let (flow, cause) = rig
+        let (flow, cause, quoted) = rig
             .event(|e| match e {
-                NetEvent::SendFailed { flow, cause } => Some((*flow, *cause)),
+                NetEvent::SendFailed { flow, cause, quoted } => Some((*flow, *cause, quoted.clone())),
                 _ => None,
             })
             .await;
         assert_eq!((flow, cause), (Flow::Conn(refused), Cause::Refused));
+        assert_eq!(quoted.as_deref(), Some(&b"anybody?"[..]), "what the error is about");
         rig.send(Flow::Conn(other), b"hello");
         let (bytes, from) = read(&alive).await;
         assert_eq!(bytes, b"hello");

@@ -189,7 +189,7 @@ impl Stage {
             Step::SendFailed(which) => {
                 let all = [&self.up[..], &self.down[..]].concat();
                 if let Some((flow, _)) = pick(&all, *which) {
-                    self.bench.net(NetEvent::SendFailed { flow, cause: Cause::Refused });
+                    self.bench.net(NetEvent::SendFailed { flow, cause: Cause::Refused, quoted: None });
                 }
                 self.look(None);
             }
