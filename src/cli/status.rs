@@ -1,6 +1,7 @@
 //! `holdline status`: what the status page shows, on a terminal.
 
 mod overview;
+mod page;
 mod view;
 
 use std::path::PathBuf;
@@ -8,11 +9,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use serde_json::Value;
 
 use super::Failure;
-use super::locate::{AdminArgs, ControlArgs, FileArgs, ask, get};
-use super::terminal::{json, print, visible, watch};
+use super::locate::{AdminArgs, ControlArgs, FileArgs, ask};
+use super::terminal::{json, print, watch};
 use crate::control::Command;
 
 /// The arguments of `holdline status`.
@@ -59,7 +59,7 @@ fn look(args: &StatusArgs) -> Result<String, Failure> {
     let status = if args.control.is_given() {
         ask(&args.control.path(&args.file)?, &Command::Status {})?
     } else {
-        page(&args.admin.address(&args.file)?)?
+        page::page(&args.admin.address(&args.file)?)?
     };
     if args.json {
         return Ok(json(&status, args.watch.is_none()));
@@ -67,15 +67,4 @@ fn look(args: &StatusArgs) -> Result<String, Failure> {
     let status = serde_json::from_value(status)
         .map_err(|error| Failure::Unavailable(anyhow!("this is not the /status of a Holdline: {error}")))?;
     Ok(view::rendered(&status))
-}
-
-fn page(address: &str) -> Result<Value, Failure> {
-    let (code, body) = get(address, "/status")?;
-    let unusable = |why: &str| Failure::Unavailable(anyhow!("http://{address}/status: {why}"));
-    let status: Value = serde_json::from_str(&body).map_err(|_| unusable("not the page of a Holdline"))?;
-    match (code, status["error"].as_str()) {
-        (200, _) => Ok(status),
-        (_, Some(error)) => Err(unusable(&visible(error))),
-        (code, None) => Err(unusable(&format!("status {code}"))),
-    }
 }
