@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The life of the packages: lintian; then, in a Debian of their own with a running systemd, installed, started, upgraded, removed and
-# purged. The tree is made by debootstrap, once (target/package/tree, about two minutes); each run writes to a layer that is
-# thrown away. Needs root, debootstrap, lintian, rpm and what scripts/package.sh needs; says what is missing, and fails if CI is set.
+# purged. The tree is made by debootstrap, once (target/package/tree, about two minutes); each life takes some seconds and writes to a
+# layer that is thrown away. Needs root, debootstrap, lintian, rpm and what scripts/package.sh needs; says what is missing, and fails if
+# CI is set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=target/package

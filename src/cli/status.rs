@@ -1,6 +1,7 @@
 //! `holdline status`: what the status page shows, on a terminal.
 
 mod overview;
+mod page;
 mod view;
 
 use std::path::PathBuf;
@@ -8,11 +9,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use serde_json::Value;
 
 use super::Failure;
-use super::locate::{AdminArgs, ControlArgs, FileArgs, TokenArgs, ask, get};
-use super::terminal::{json, print, visible, watch};
+use super::locate::{AdminArgs, ControlArgs, FileArgs, TokenArgs, ask};
+use super::terminal::{json, print, watch};
 use crate::control::Command;
 
 /// The arguments of `holdline status`.
@@ -61,7 +61,7 @@ fn look(args: &StatusArgs) -> Result<String, Failure> {
     let status = if args.control.is_given() {
         ask(&args.control.path(&args.file)?, &Command::Status {})?
     } else {
-        page(&args.admin.address(&args.file)?, args.token.token(&args.file)?.as_deref())?
+        page::page(&args.admin.address(&args.file)?, args.token.token(&args.file)?.as_deref())?
     };
     if args.json {
         return Ok(json(&status, args.watch.is_none()));
@@ -69,21 +69,4 @@ fn look(args: &StatusArgs) -> Result<String, Failure> {
     let status = serde_json::from_value(status)
         .map_err(|error| Failure::Unavailable(anyhow!("this is not the /status of a Holdline: {error}")))?;
     Ok(view::rendered(&status))
-}
-
-fn page(address: &str, token: Option<&str>) -> Result<Value, Failure> {
-    let (code, body) = get(address, "/status", token)?;
-    let unusable = |why: &str| Failure::Unavailable(anyhow!("http://{address}/status: {why}"));
-    match code {
-        401 if token.is_none() => return Err(unusable("it asks for a token; give its --admin-token-file or --config")),
-        401 => return Err(unusable("it asks for another token than the one in --admin-token-file")),
-        421 => return Err(unusable("it is not known by this name; ask by address, or name it in admin_host")),
-        _ => {}
-    }
-    let status: Value = serde_json::from_str(&body).map_err(|_| unusable("not the page of a Holdline"))?;
-    match (code, status["error"].as_str()) {
-        (200, _) => Ok(status),
-        (_, Some(error)) => Err(unusable(&visible(error))),
-        (code, None) => Err(unusable(&format!("status {code}"))),
-    }
 }

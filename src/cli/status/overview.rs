@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::Failure;
 use super::super::locate::{FileArgs, admin_of, token_of};
-use super::super::terminal::{span, table, visible};
-use super::page;
+use super::super::terminal::{self, span, table, visible};
+use super::page::page;
 use super::view::{Status, overview};
 
 /// More files than this are no machine's customers.
@@ -30,7 +30,7 @@ pub(super) fn all(folder: &Path, as_json: bool) -> Result<(String, bool), Failur
         let objects = instances
             .into_iter()
             .map(|Instance { name, status }| (name, status.unwrap_or_else(|error| json!({ "error": error }))));
-        return Ok((super::json(&Value::Object(objects.collect::<Map<_, _>>()), true), complete));
+        return Ok((terminal::json(&Value::Object(objects.collect::<Map<_, _>>()), true), complete));
     }
     let head = ["INSTANCE", "UPSTREAM", "ACTIVE", "FOR", "PHONES", "STATE"].map(str::to_owned);
     let rows: Vec<Vec<String>> = std::iter::once(head.to_vec()).chain(instances.iter().map(row)).collect();

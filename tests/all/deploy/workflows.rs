@@ -95,6 +95,11 @@ fn every_step_is_a_target_of_the_makefile() {
 fn every_place_names_the_same_version() {
     let said = succeed(command("bash").arg("scripts/version.sh"));
     assert_eq!(said.trim(), format!("version: {} everywhere", env!("CARGO_PKG_VERSION")));
+    let toolchain = read("rust-toolchain.toml");
+    let channel = toolchain.split('"').nth(1).unwrap();
+    let image = read("deploy/image/Dockerfile.source");
+    assert!(image.contains(&format!("/rust:{channel}-")), "the image is built with {channel}");
+    assert!(read(".github/workflows/ci.yml").contains(&format!("rust-toolchain@{channel}")));
 }
 
 #[test]
