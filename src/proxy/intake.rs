@@ -50,10 +50,27 @@ impl Intake<'_> {
             NetEvent::Opened { conn, local } => self.opened(conn, local, now),
             NetEvent::OpenFailed { conn, cause, detail } => self.open_failed(conn, cause, &detail, now),
             NetEvent::Closed { conn, cause } => self.closed(conn, cause, now),
-            NetEvent::SendFailed { flow, cause, quoted: _ } => {
-                tracing::debug!(?flow, %cause, "send failed");
-                self.0.transactions.transport_error(flow, cause, now);
-            }
+            NetEvent::SendFailed { flow, cause, quoted } => self.send_failed(flow, cause, quoted.as_deref(), now),
+        }
+    }
+
+    /// A datagram could not be sent, or an ICMP error came back, which anybody can send: it is believed only if it quotes a
+    /// request of ours that waits. A target that has answered since it became active may yet answer this one, too.
+    fn send_failed(&mut self, flow: Flow, cause: Cause, quoted: Option<&[u8]>, now: Instant) {
+        tracing::debug!(?flow, %cause, "send failed");
+        let House { transactions, flows, site, journal, upstream, .. } = &mut *self.0;
+        let (side, _) = flows.kind(flow, site);
+        let Some(client) = quoted.and_then(|quoted| transactions.sender_of(quoted, flow)) else {
+            journal.facts.note_dropped(side, "icmp_unmatched");
+            return;
+        };
+        let at_once = side == Side::Phone || cause == Cause::Local || !upstream.has_answered();
+        if self.0.inquiry.is_carried_by(client) {
+            self.0.asked(false, now);
+        } else if at_once {
+            self.0.transactions.client_transport_error(client, cause, now);
+        } else if let Some((id, branch)) = self.0.exchanges.index.of_client(client) {
+            self.0.feed(id, In::Unreached(branch, cause.into()), now);
         }
     }
 

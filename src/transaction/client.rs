@@ -187,6 +187,23 @@ impl Transactions {
         }
     }
 
+    /// The client transaction on this flow that waits for a final answer and that sent the datagram of which `quoted` is the
+    /// beginning: told by method and branch (RFC 8085 §5.2).
+    #[must_use]
+    pub fn sender_of(&self, quoted: &[u8], flow: Flow) -> Option<ClientId> {
+        let method = quoted.split(|byte| *byte == b' ').next()?;
+        let branch = memchr::memmem::find(quoted, b";branch=").map(|at| &quoted[at + b";branch=".len()..])?;
+        // A branch that the quotation cuts short is nobody's.
+        let end = branch.iter().position(|byte| matches!(byte, b';' | b',' | b'\r' | b' '))?;
+        let id = self.clients.find(key::of_client(self.seed, &branch[..end], method))?;
+        self.clients.get(id).filter(|client| client.is_live() && client.flow == flow).map(|_| ClientId(id))
+    }
+
+    /// Takes the failure of one client transaction's flow, as [`Transactions::transport_error`] does for all of them.
+    pub fn client_transport_error(&mut self, id: ClientId, cause: Cause, now: Instant) {
+        self.step_client(id.0, Event::TransportError(cause), now);
+    }
+
     /// How many client transactions on this flow wait for a final answer.
     #[must_use]
     pub fn open_on(&self, flow: Flow) -> usize {

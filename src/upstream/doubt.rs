@@ -47,4 +47,9 @@ impl Upstream {
     pub fn voided(&self) -> u64 {
         self.voided
     }
+
+    /// Whether the active target has answered a REGISTER since it became active.
+    pub fn has_answered(&self) -> bool {
+        self.answered
+    }
 }

@@ -15,7 +15,6 @@ use std::time::Instant;
 use super::classes::{Class, Outcome};
 use super::order::TargetId;
 use super::witness::{HandsetId, SourceId, Standing, Witness};
-use crate::flow::Cause;
 
 /// The most strikes that are kept for the report of a rollover. With a higher threshold the oldest are forgotten, though still
 /// counted.
@@ -193,7 +192,7 @@ impl Failover {
 
     /// An attempt that was counted as silent was answered after all: its strike was none. True if there was one.
     pub fn retract(&mut self, attempt: &Attempt) -> bool {
-        let silent = |(seq, hit): &(u64, Hit)| *seq == attempt.seq && hit.outcome == Outcome::Failed(Cause::Timeout);
+        let silent = |(seq, hit): &(u64, Hit)| *seq == attempt.seq && matches!(hit.outcome, Outcome::Failed(_));
         if attempt.epoch != self.epoch {
             return false;
         }

@@ -89,6 +89,8 @@ pub struct Upstream {
     doubted: Option<u64>,
     /// Strikes that were void, since the start.
     voided: u64,
+    /// The active target has answered a REGISTER since it became active.
+    answered: bool,
     rejected: Vec<String>,
     summaries: Summaries,
     events: Events,
@@ -114,6 +116,7 @@ impl Upstream {
             all_failed_logged: false,
             doubted: None,
             voided: 0,
+            answered: false,
             rejected: Vec::new(),
             summaries: Summaries::default(),
             events: Events::default(),
@@ -196,7 +199,7 @@ impl Upstream {
     fn activate(&mut self, index: usize, from: TargetId, reason: Reason, now: Instant) -> Rollover {
         let to = self.targets[index].label.clone();
         let tally = self.failover.activate();
-        self.doubted = None;
+        (self.doubted, self.answered) = (None, false);
         self.active = Some(Active { index, since: now, missing: 0 });
         let rollover = Rollover::new(from, to, self.failover.epoch(), reason, &tally, now);
         self.log_rollover(&rollover, now);
@@ -262,6 +265,7 @@ impl Upstream {
         now: Instant,
     ) -> Verdict {
         let class = classes::classify(outcome, &self.settings.failure_codes);
+        self.answered |= attempt.epoch == self.failover.epoch() && matches!(outcome, Outcome::Response(_));
         let step = self.failover.finish(attempt, class, Hit { at: now, outcome, witness, detail });
         match step {
             Step::Stale | Step::Unmoved => {}

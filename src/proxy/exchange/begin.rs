@@ -20,10 +20,10 @@ use crate::upstream::Upstream;
 /// The way of a request that is no REGISTER to its destination.
 pub fn course(destination: Destination, site: &Site, upstream: &Upstream, flows: &Flows) -> (Course, Kind) {
     match destination {
-        Destination::Active | Destination::Holdline => (Course::Active, Kind::Up),
+        Destination::Active | Destination::Holdline => (Course::Active, Kind::Up { caller: None }),
         Destination::Target(label) => {
             let in_use = upstream.target(&label).and_then(|target| flows.hop_in_use(target, site.transport));
-            (Course::Target(label, in_use), Kind::Up)
+            (Course::Target(label, in_use), Kind::Up { caller: None })
         }
         Destination::Handset { id, flow, contact } => {
             (Course::Handset(flow, site.lost_flow()), Kind::Down { id, contact })

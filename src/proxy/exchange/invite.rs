@@ -67,6 +67,8 @@ impl InviteRelay {
             In::Over(id) => self.over(id, outlook, out),
             In::Cancelled => self.cancelled(out),
             In::Timeout => self.timeout(outlook, out),
+            // It goes on being sent, and ends with its own timer.
+            In::Unreached(..) => {}
             In::RolledOver | In::TargetsKnown | In::Superseded => {}
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod begin;
 pub mod branch;
+mod classes;
 pub mod invite;
 pub mod outlook;
 pub mod plain;
@@ -29,7 +30,7 @@ use super::edge::Edge;
 use super::ids::CallKey;
 use super::marks::BindingId;
 use super::numbers::NumberMap;
-use super::registrar::bindings::Reach;
+use super::registrar::bindings::{Binding, Reach};
 use super::registrar::contact::Upward;
 use crate::flow::{ConnId, Side};
 use crate::message::{Message, Method};
@@ -70,7 +71,10 @@ pub struct Exchange {
 pub enum Kind {
     Register(Box<Registering>),
     /// Any other request of a handset.
-    Up,
+    Up {
+        /// A handset that never registered here and begins a dialog: remembered when that comes about.
+        caller: Option<Box<Binding>>,
+    },
     /// A request of upstream to a handset.
     Down {
         /// The handset's binding.
@@ -273,7 +277,7 @@ impl Exchanges {
         let Some(other) = self.calls.get(&call).copied() else { return (false, None) };
         let known = self.get(other).and_then(|exchange| match &exchange.kind {
             Kind::Register(state) => Some(state.cseq),
-            Kind::Up | Kind::Down { .. } => None,
+            Kind::Up { .. } | Kind::Down { .. } => None,
         });
         match known {
             Some(known) if known > cseq => (true, None),

@@ -69,6 +69,8 @@ pub enum In {
     Begin,
     /// A branch failed without an answer.
     Lost(BranchId, Failure),
+    /// A branch failed, by an ICMP error, at a target that has answered before: it may yet be answered.
+    Unreached(BranchId, Failure),
     /// A provisional answer.
     Provisional(BranchId, u16),
     /// A final answer: its status and the peer's words. The answer itself is at hand.

@@ -19,10 +19,8 @@ use smallvec::SmallVec;
 use super::branch::{Branch, Branches, State};
 use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook};
 use crate::flow::Cause;
-use crate::proxy::journal::{AttemptEnded, Classed};
 use crate::proxy::site::settings::Exhausted;
-use crate::upstream::classes::classify;
-use crate::upstream::{Class, Outcome, Standing, TargetId, Verdict, Witness};
+use crate::upstream::{Class, Outcome, Standing, TargetId, Witness};
 
 /// Pauses after the first and after every later instant failure on one target.
 const PACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
@@ -58,7 +56,7 @@ pub struct RegisterRelay {
     /// When no further try begins.
     deadline: Instant,
     /// Whose it is, when strikes are counted.
-    witness: Witness,
+    pub(super) witness: Witness,
     /// A newer REGISTER of the same call was there before this one, or came since: nothing is tried again.
     superseded: bool,
     /// Instant failures since the target became active: the pace.
@@ -120,6 +118,7 @@ impl RegisterRelay {
         match event {
             In::Begin => self.launch(outlook, out),
             In::Lost(id, failure) => self.lost(id, failure, outlook, out),
+            In::Unreached(id, failure) => self.unreached(id, failure, outlook, out),
             In::Provisional(id, _) => {
                 // Nothing but our own 100 goes back, and that not before Timer E reaches T2 (RFC 4320 §4.1).
                 if let Some(branch) = self.branches.get_mut(id) {
@@ -209,10 +208,25 @@ impl RegisterRelay {
         self.plan_next(rolled, instant, outlook, out);
     }
 
+    /// As [`Self::lost`], but the branch stays open for a late answer.
+    fn unreached(&mut self, id: BranchId, failure: Failure, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+        let Some(branch) = self.branches.get_mut(id) else { return };
+        let State::Sent { client, .. } = branch.state else { return };
+        if let Some(hop) = branch.next_hop(failure.cause, outlook) {
+            out.push(Out::Forget(client));
+            branch.state = State::Launched { until: branch.until() };
+            out.push(Out::Launch(id, hop));
+            return;
+        }
+        branch.state = State::Late { client };
+        let rolled = self.class(id, Outcome::Failed(failure.cause), failure.detail, outlook, out).rolled_over;
+        self.plan_next(rolled, Some(id), outlook, out);
+    }
+
     /// The attempt's time is over: classed as a failure, open for a late answer.
     fn silent(&mut self, id: BranchId, outlook: &mut Outlook<'_>, out: &mut Outbox) {
-        // Where no try of ours follows, the one there is goes on being sent until Timer F, as by any proxy.
-        let insists = !self.tries_again(outlook);
+        // An unserved handset has one try, which goes on being sent until Timer F.
+        let insists = self.witness.standing == Standing::Unserved;
         let Some(branch) = self.branches.get_mut(id) else { return };
         match branch.state {
             State::Merged { .. } => {
@@ -291,60 +305,6 @@ impl RegisterRelay {
             branch.close();
         }
         self.finish_if_hopeless(outlook, out);
-    }
-
-    /// Classes an attempt's outcome.
-    fn class(
-        &mut self,
-        id: BranchId,
-        outcome: Outcome,
-        detail: Option<Arc<str>>,
-        outlook: &mut Outlook<'_>,
-        out: &mut Outbox,
-    ) -> Verdict {
-        let attempt = self.branches.get(id).and_then(|branch| branch.attempt.as_ref());
-        let Some(attempt) = attempt else {
-            return Verdict { class: Class::Neutral, counted: false, rolled_over: false };
-        };
-        let now = outlook.now;
-        let verdict = outlook.upstream.finish_because(attempt, self.witness, outcome, detail.clone(), now);
-        let classed = Classed {
-            strike: verdict.counted,
-            rolled_over: verdict.rolled_over,
-            strikes: outlook.upstream.consecutive_failures(),
-            took: now.saturating_duration_since(attempt.started),
-        };
-        let target = attempt.target.clone();
-        let class = verdict.class;
-        out.push(Out::Ended(AttemptEnded { target, outcome, class, detail, classed: Some(classed) }));
-        verdict
-    }
-
-    /// An answer after the attempt was classed. A success clears the count; a challenge shows that the target is slow and
-    /// not dead, and takes back what this transaction's silence had counted.
-    fn late_class(
-        &mut self,
-        id: BranchId,
-        status: u16,
-        detail: Option<Arc<str>>,
-        outlook: &mut Outlook<'_>,
-        out: &mut Outbox,
-    ) -> Class {
-        let outcome = Outcome::Response(status);
-        let class = classify(outcome, &outlook.upstream.settings().failure_codes);
-        let Some(branch) = self.branches.get(id) else { return class };
-        match (class, branch.attempt.as_ref()) {
-            (Class::Success, Some(attempt)) => outlook.upstream.late_success(attempt, outlook.now),
-            (Class::Neutral, _) => {
-                for attempt in self.branches.iter().filter_map(|(_, branch)| branch.attempt.as_ref()) {
-                    outlook.upstream.late_answer(attempt);
-                }
-            }
-            (Class::Success, None) | (Class::Failure, _) => {}
-        }
-        let target = branch.target.clone();
-        out.push(Out::Ended(AttemptEnded { target, outcome, class, detail, classed: None }));
-        class
     }
 
     /// What comes after a branch that brought nothing to relay. `instant` names one that failed at once.

@@ -16,6 +16,7 @@ use crate::proxy::flows::table::Lease;
 use crate::proxy::inbound::route::{Destination, begins_dialog};
 use crate::proxy::journal::{Direction, Journal, Origin, PATH_MTU, Registrant};
 use crate::proxy::marks::{BindingId, RouteMark};
+use crate::proxy::registrar::bindings::Binding;
 use crate::proxy::registrar::{Answer, Registering, Registrar, UNREGISTERED};
 use crate::proxy::site::Site;
 use crate::proxy::wire;
@@ -111,7 +112,7 @@ impl Rooms<'_> {
                 this.opening(conn);
                 index.waiting.entry(conn).or_default().push((id, branch));
             }
-            Lease::Full => index.feedback.push_back((id, In::Lost(branch, Cause::Unreachable.into()))),
+            Lease::Full => index.feedback.push_back((id, In::Lost(branch, Cause::Local.into()))),
         }
     }
 
@@ -175,8 +176,8 @@ impl Rooms<'_> {
                 state.upward = Some(upward);
                 Ok(forwarded)
             }
-            Kind::Up => {
-                let mark = self.mark_up(request, from, target, now);
+            Kind::Up { caller } => {
+                let mark = self.mark_up(request, from, target, caller, now);
                 Ok(wire::up::request(request, from, to, mark.as_ref(), self.site))
             }
             Kind::Down { id, contact } => {
@@ -186,13 +187,21 @@ impl Rooms<'_> {
         }
     }
 
-    /// The mark for a dialog that a handset begins: its binding, or one made for it, and the target it goes to.
-    pub fn mark_up(&mut self, request: &Message, from: &Edge, target: &TargetId, now: Instant) -> Option<RouteMark> {
+    /// The mark for a dialog that a handset begins: its binding, or one prepared for it, and the target it goes to.
+    fn mark_up(
+        &self,
+        request: &Message,
+        from: &Edge,
+        target: &TargetId,
+        caller: &mut Option<Box<Binding>>,
+        now: Instant,
+    ) -> Option<RouteMark> {
         if !begins_dialog(request) {
             return None;
         }
         let number = self.upstream.target(target).map(Target::number)?;
-        let id = self.registrar.of_dialog(request, from, target, self.site, now)?;
+        let (id, prepared) = self.registrar.of_dialog(request, from, target, self.site, now)?;
+        *caller = prepared.map(Box::new);
         Some(self.site.key.route_mark(&id, number))
     }
 
@@ -242,6 +251,14 @@ impl Rooms<'_> {
             let (request, from) = (&exchange.request, &exchange.from);
             let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
             self.registrar.confirm(&what, state.upward.take().as_ref(), &mut answer, self.site, now);
+        }
+        if let Kind::Up { caller } = &mut exchange.kind {
+            match status {
+                // There is a dialog: what PBX and handset send in it must find the handset.
+                101..=299 if response.to_tag().is_some() => self.registrar.remember(caller.take(), now),
+                300.. => *caller = None,
+                _ => {}
+            }
         }
         let bytes = wire::response::finish(edit, response, &exchange.request, &exchange.from, self.site);
         self.respond(exchange, status, bytes, Origin::Relayed, now);

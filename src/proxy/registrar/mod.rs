@@ -201,15 +201,16 @@ impl Registrar {
         self.grants.as_mut().map(|grants| grants.grant(now))
     }
 
-    /// The binding of the handset that began this dialog: registered, or remembered for its dialogs only.
+    /// The binding of the handset that begins a dialog. For one that is not registered, what is to be remembered of it once
+    /// there is a dialog: an attempt to call makes no entry.
     pub fn of_dialog(
-        &mut self,
+        &self,
         request: &Message,
         from: &Edge,
         target: &TargetId,
         site: &Site,
         now: Instant,
-    ) -> Option<BindingId> {
+    ) -> Option<(BindingId, Option<Binding>)> {
         let buf = request.bytes();
         let aor = contact::aor_of(buf, request.from()?.uri)?;
         let contact = request.list(Name::Contact).next().and_then(|element| NameAddr::parse(buf, element.span));
@@ -227,7 +228,7 @@ impl Registrar {
             })
         });
         if let Some(binding) = here {
-            return Some(binding.id);
+            return Some((binding.id, None));
         }
         let contact = contact?.uri.of(buf);
         let parts = IdParts { aor: aor.as_bytes(), contact: (contact, b""), instance: None, source: from.remote.ip() };
@@ -235,8 +236,16 @@ impl Registrar {
         let aor = Arc::from(&*aor);
         let reach = phone_address::of_register(request, from.flow);
         let what = Registering { request, from, aor: &aor, reach, target };
-        self.bindings.upsert(what.binding(id, contact, now + UNREGISTERED), now).ok()?;
-        Some(id)
+        Some((id, Some(what.binding(id, contact, now + UNREGISTERED))))
+    }
+
+    /// Remembers a handset that never registered here, for its dialogs.
+    pub fn remember(&mut self, caller: Option<Box<Binding>>, now: Instant) {
+        if let Some(caller) = caller
+            && self.bindings.upsert(*caller, now).is_err()
+        {
+            tracing::debug!("binding table full: a caller that never registered cannot be reached in its dialog");
+        }
     }
 }
 

@@ -163,7 +163,7 @@ fn a_dialog_belongs_to_the_handset_that_began_it_among_several_at_one_address() 
     let other = world.phone(Transport::Udp);
     world.phones[other].addr = SocketAddr::new(world.phones[registered].addr.ip(), 5070);
     let invite = request(&world, other, "INVITE", 1, "", &[]);
-    world.server("a").manner = Manner::Silent;
+    world.server("a").manner = Manner::Status(180);
     world.phone_sends(other, invite);
     world.run_for(SECOND / 10);
     let up = world.server("a").last().clone();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use holdline::flow::Transport;
+use bytes::Bytes;
+use holdline::flow::{Cause, ConnId, Flow, NetEvent, Transport};
 use holdline::proxy::Event;
 use holdline::upstream::{self, Reason};
 
@@ -161,4 +162,73 @@ fn a_question_outlives_a_reload() {
     world.core.handle(Event::Settings(Box::new(holdline::proxy::Reload { proxy, upstream })), world.now);
     world.run_for(5 * SECOND);
     assert_eq!((world.active().as_str(), world.core.upstream().voided()), ("a", 3));
+}
+
+fn icmp(world: &mut World, conn: ConnId, quoted: Option<Bytes>) {
+    let event = NetEvent::SendFailed { flow: Flow::Conn(conn), cause: Cause::Refused, quoted };
+    world.core.handle(Event::Net(event), world.now);
+    world.run_for(Duration::from_millis(1));
+}
+
+fn unmatched(world: &World) -> u64 {
+    world.core.facts().dropped().filter(|(_, reason, _)| *reason == "icmp_unmatched").map(|(_, _, count)| count).sum()
+}
+
+#[test]
+fn an_icmp_error_is_believed_only_if_it_quotes_what_waits() {
+    let mut world = World::new(Setup::default());
+    let phone = world.phone(Transport::Udp);
+    world.server("a").manner = Manner::Silent;
+    world.register(phone);
+    world.run_for(Duration::from_millis(100));
+    let sent = world.server("a").last().clone();
+    let conn = ConnId(2);
+    let forged = String::from_utf8_lossy(&sent).replace("branch=z9hG4bKh", "branch=z9hG4bKx");
+    let cut = memchr::memmem::find(&sent, b"branch=").expect("our Via") + 20;
+    let wrong =
+        [None, Some(Bytes::from("")), Some(Bytes::from("REGISTER")), Some(forged.into()), Some(sent.slice(..cut))];
+    for (n, quoted) in wrong.into_iter().enumerate() {
+        icmp(&mut world, conn, quoted);
+        assert_eq!((world.count(), unmatched(&world)), (0, n as u64 + 1));
+    }
+    // As much as RFC 792 asks a router to quote of it is enough, once our Via is in it.
+    let via = memchr::memmem::find(&sent, b";rport").expect("our Via") + 1;
+    icmp(&mut world, conn, Some(sent.slice(..via)));
+    assert_eq!((world.count(), unmatched(&world)), (1, 5));
+    icmp(&mut world, conn, Some(sent));
+    assert_eq!((world.count(), unmatched(&world)), (1, 6), "it does not wait any more");
+}
+
+#[test]
+fn a_target_that_has_answered_may_answer_after_an_icmp_error() {
+    let (mut world, served, _) = world(Transport::Udp);
+    world.server("a").manner = Manner::Late(2 * SECOND);
+    world.register(served);
+    world.run_for(Duration::from_millis(100));
+    let sent = world.server("a").last().clone();
+    icmp(&mut world, ConnId(2), Some(sent));
+    world.run_for(10 * SECOND);
+    assert!(world.phones[served].registered());
+    // The strike is taken back: the branch was open for the answer all the time.
+    assert_eq!((world.count(), world.core.facts().all_rollovers()), (0, 0), "{}", world.ladder.join("\n"));
+}
+
+#[test]
+fn what_never_becomes_a_dialog_leaves_no_entry() {
+    let mut world = World::new(Setup::default());
+    let phone = world.phone(Transport::Udp);
+    let entries = |world: &World| world.core.tables().into_iter().find(|(name, _)| *name == "bindings").map(|(_, n)| n);
+    for (answer, left) in [(403, 0), (100, 0), (180, 1)] {
+        world.server("a").manner = Manner::Status(answer);
+        for n in 0..20 {
+            let invite = format!(
+                "INVITE sip:900@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.20:5060;branch=z9hG4bK{answer}{n};rport\r\n\
+                 Max-Forwards: 70\r\nFrom: <sip:x{n}@pbx.example.com>;tag={n}\r\nTo: <sip:900@pbx.example.com>\r\n\
+                 Call-ID: {answer}-{n}\r\nCSeq: 1 INVITE\r\nContact: <sip:x{n}@10.0.0.20>\r\nContent-Length: 0\r\n\r\n"
+            );
+            world.phone_sends(phone, invite.into());
+            world.run_for(Duration::from_millis(10));
+        }
+        assert_eq!(entries(&world), Some(20 * left), "{answer}");
+    }
 }

@@ -487,7 +487,8 @@ impl World {
                 }
             }
             Turn::Refuse => {
-                let refused = NetEvent::SendFailed { flow: Flow::Conn(conn), cause: Cause::Refused, quoted: None };
+                let quoted = Some(bytes.slice(..bytes.len().min(548)));
+                let refused = NetEvent::SendFailed { flow: Flow::Conn(conn), cause: Cause::Refused, quoted };
                 self.cross(true, Happening::Core(refused));
             }
             Turn::Reset => {

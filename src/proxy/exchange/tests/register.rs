@@ -101,7 +101,7 @@ fn without_retry_each_transaction_is_one_attempt() {
     for (meets, wishes) in [
         (Status(503), vec!["0 launch a", "0 relay a"]),
         (Refused, vec!["0 launch a", "0 exhausted, abandon"]),
-        (Silence, vec!["0 launch a"]),
+        (Silence, vec!["0 launch a", "4 hush"]),
     ] {
         assert_eq!(Table::new(&["a", "b"], register, once, &[meets]).play(14), wishes, "{meets:?}");
     }
