@@ -20,6 +20,7 @@ packages=(
     baresip                 # a real handset
     linphone-cli            # another one (linphonec)
     tshark                  # reads a call's capture
+    valgrind                # counts instructions (callgrind)
     prometheus              # scrapes Holdline; promtool checks the rules
     buildah                 # builds the image
     podman                  # runs it, with these four below it

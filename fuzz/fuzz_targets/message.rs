@@ -17,6 +17,9 @@ fuzz_target!(|data: &[u8]| {
     every_edit(&message);
     if message.check(Transport::Udp).is_ok() {
         forward_and_back(&message);
+        // What was repaired and unfolded needs neither again.
+        let again = Message::scan(message.bytes().clone()).expect("a message");
+        assert_eq!((again.bytes(), again.check(Transport::Udp)), (message.bytes(), Ok(())));
     }
 });
 
@@ -62,6 +65,7 @@ fn every_edit(message: &Message) {
         }
     }
     edit.remove_option(Name::Supported, b"path");
+    edit.restore_vias_from(message, "192.0.2.1:5060".parse().expect("an address"));
     edit.add_after_vias("A", b"b");
     edit.add_last("C", b"d");
     for header in message.headers() {

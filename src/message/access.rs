@@ -31,7 +31,7 @@ impl Message {
         self.headers()[first..].iter().filter(move |header| header.name == name)
     }
 
-    /// The trimmed value of one of this message's header lines, folding still inside.
+    /// The trimmed value of one of this message's header lines.
     pub fn value(&self, header: &Header) -> &[u8] {
         header.value.of(self.bytes())
     }
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                (&b"<sip:a>"[..], &b"<sip:a>,\r\n  "[..], false),
+                (&b"<sip:a>"[..], &b"<sip:a>, "[..], false),
                 (b"<sip:b;x=\",\">", b"<sip:b;x=\",\"> , ", false),
                 (b"<sip:c>", b" , <sip:c>", false),
                 (b"<sip:d>", b"<sip:d>", true),

@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 use super::fault::Fault;
-use super::{Header, Name, Span, is_token};
+use super::{Header, Name, Span, is_token, is_wsp};
 
 /// The most header lines of a message (folded lines count once).
 pub const MAX_HEADER_LINES: usize = 256;
@@ -24,13 +24,15 @@ pub(crate) struct Block {
     pub(crate) end: u32,
     /// The first fault: it is the one an answer names.
     pub(crate) fault: Option<Fault>,
+    /// A header line has continuation lines.
+    pub(crate) folded: bool,
 }
 
 const NONE: u16 = u16::MAX;
 
 impl Block {
     pub(crate) fn new(fault: Option<Fault>) -> Block {
-        Block { headers: SmallVec::new(), firsts: [NONE; Name::COUNT], repeated: 0, end: 0, fault }
+        Block { headers: SmallVec::new(), firsts: [NONE; Name::COUNT], repeated: 0, end: 0, fault, folded: false }
     }
 
     /// Collects the header lines from `at` on; the offset of the body.
@@ -51,7 +53,7 @@ impl Block {
                 self.end = at as u32;
                 return line.next;
             }
-            if matches!(buf[at], b' ' | b'\t') {
+            if is_wsp(buf[at]) {
                 self.fold(buf, &line, open);
             } else {
                 open = self.push(buf, &line);
@@ -83,6 +85,7 @@ impl Block {
 
     /// Appends a continuation line to the header line before it (RFC 3261 §7.3.1).
     fn fold(&mut self, buf: &[u8], line: &Line, open: bool) {
+        self.folded = true;
         let text = line.text.trim(buf);
         if text.is_empty() {
             // Some take a line of white space for the blank line that ends the headers.
@@ -150,7 +153,7 @@ pub(crate) fn split_line(buf: &[u8], text: Span) -> Option<(Span, Span)> {
         at += 1;
     }
     let name = Span::new(from, at);
-    while at < end && matches!(buf[at], b' ' | b'\t') {
+    while at < end && is_wsp(buf[at]) {
         at += 1;
     }
     if name.is_empty() || at == end || buf[at] != b':' {

@@ -6,7 +6,7 @@
 use super::fault::Fault;
 use super::list::{Elements, end_of_quoted, find_outside};
 use super::scan::{Length, Message};
-use super::{Name, NameAddr, Params, Span, Via, is_lws, is_token, number};
+use super::{Method, Name, NameAddr, Params, Scheme, Span, Uri, Via, is_lws, is_token, number};
 use crate::flow::Transport;
 
 /// A message that is refused.
@@ -57,6 +57,23 @@ const MANDATORY: [Name; 5] = [Name::Via, Name::From, Name::To, Name::CallId, Nam
 /// Headers of which there is at most one, where a second one changes whose transaction or how long a message is.
 const SINGLE: [Name; 6] = [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::ContentLength];
 
+/// The most elements of one list in a request, over all its lines.
+pub const MAX_ELEMENTS: usize = 64;
+
+/// Headers whose lists are walked element by element: [`MAX_ELEMENTS`] bounds them.
+pub const BOUNDED_LISTS: [Name; 10] = [
+    Name::Via,
+    Name::Contact,
+    Name::Route,
+    Name::RecordRoute,
+    Name::Path,
+    Name::Require,
+    Name::ProxyRequire,
+    Name::Supported,
+    Name::Unsupported,
+    Name::ServiceRoute,
+];
+
 impl Message {
     /// Refuses the shapes that two parsers could read in two ways, and messages without their mandatory headers.
     ///
@@ -77,10 +94,12 @@ impl Message {
 
     fn find_fault(&self, transport: Transport) -> Option<Fault> {
         self.fault()
+            .or_else(|| self.repaired().filter(|_| transport.is_reliable()))
             .or_else(|| self.length_fault(transport))
             .or_else(|| MANDATORY.into_iter().find(|name| self.first(*name).is_none()).map(Fault::Missing))
             .or_else(|| SINGLE.into_iter().find(|name| self.is_repeated(*name)).map(Fault::Repeated))
             .or_else(|| self.cseq_fault())
+            .or_else(|| self.list_fault())
             .or_else(|| self.via_fault())
             .or_else(|| self.value_fault())
     }
@@ -109,6 +128,25 @@ impl Message {
             return Some(Fault::CSeqRange);
         }
         (self.is_request() && cseq.method.of(self.bytes()) != self.method_name()).then_some(Fault::MethodMismatch)
+    }
+
+    /// A response is not measured: it carries our own elements beside the sender's, and one that is not passed on leaves its
+    /// request without an answer.
+    fn list_fault(&self) -> Option<Fault> {
+        let mut lists = BOUNDED_LISTS.into_iter().filter(|_| self.is_request());
+        lists.find(|name| self.is_too_long(*name)).map(Fault::TooMany)
+    }
+
+    /// True for a list of more than [`MAX_ELEMENTS`] elements.
+    fn is_too_long(&self, name: Name) -> bool {
+        let Some(first) = self.first(name) else { return false };
+        // An element has a byte, and a comma or a line end behind it: most lists need not be counted.
+        if first.value.len() < 2 * MAX_ELEMENTS && !self.is_repeated(name) {
+            return false;
+        }
+        let commas = |value: &[u8]| memchr::memchr_iter(b',', value).count();
+        let most: usize = self.all(name).map(|header| 1 + commas(self.value(header))).sum();
+        most > MAX_ELEMENTS && Elements::new(self, name).nth(MAX_ELEMENTS).is_some()
     }
 
     /// Every element of every Via line, empty ones too: a Via too many or too few sends an answer elsewhere
@@ -158,12 +196,20 @@ impl Message {
         self.contact_fault()
     }
 
-    /// A Contact with a `?` needs its angle brackets (RFC 3261 §20.10): without them nobody knows whose headers these are.
+    /// A Contact with a `?` needs its angle brackets (RFC 3261 §20.10): without them nobody knows whose headers these are. Outside
+    /// of a REGISTER, whose Contacts Holdline reads as a registrar does, that is so of `sip:` and `sips:` alone: what other
+    /// schemes mean by it is the endpoint's business.
     fn contact_fault(&self) -> Option<Fault> {
+        let buf: &[u8] = self.bytes();
+        if !self.all(Name::Contact).any(|header| memchr::memchr(b'?', self.value(header)).is_some()) {
+            return None;
+        }
+        let registers = self.is_request() && self.method() == Method::Register;
         for element in Elements::new(self, Name::Contact) {
-            if let Some(addr) = NameAddr::parse(self.bytes(), element.span)
+            if let Some(addr) = NameAddr::parse(buf, element.span)
                 && !addr.bracketed
-                && memchr::memchr(b'?', addr.uri.of(self.bytes())).is_some()
+                && memchr::memchr(b'?', addr.uri.of(buf)).is_some()
+                && (registers || !is_foreign(buf, addr.uri))
             {
                 return Some(Fault::Unreadable(Name::Contact));
             }
@@ -195,12 +241,17 @@ fn is_odd(buf: &[u8], value: Span) -> bool {
     memchr::memchr3(b'"', b'<', b'>', value.of(buf)).is_some()
 }
 
+/// True for a URI of another scheme than `sip:` and `sips:`.
+fn is_foreign(buf: &[u8], uri: Span) -> bool {
+    Uri::parse(buf, uri).is_some_and(|uri| !matches!(uri.scheme, Scheme::Sip | Scheme::Sips))
+}
+
 /// True for a `sip:` or `sips:` URI with a header part. A `?` in the user part is none.
 fn has_headers(uri: &[u8]) -> bool {
     if memchr::memchr(b'?', uri).is_none() {
         return false;
     }
-    super::Uri::parse(uri, Span::new(0, uri.len())).is_some_and(|parsed| !parsed.headers.is_empty())
+    Uri::parse(uri, Span::new(0, uri.len())).is_some_and(|parsed| !parsed.headers.is_empty())
 }
 
 #[cfg(test)]
@@ -268,8 +319,10 @@ mod tests {
             ("branch=z9hG4bK1", "branch=z9hG4bK1, SIP/3.0/UDP x", 400, "Via Is Not SIP/2.0"),
             ("Call-ID: x\r\n", "Call-ID: x\r\nno colon\r\n", 400, "Malformed Header Line"),
             ("Call-ID: x\r\n", "Call-ID: x\n", 400, "Bare LF In Header"),
+            ("Call-ID: x\r\n", "Call-ID: x\r\nX: a\r\n \r\n", 400, "Blank Continuation Line"),
             ("Call-ID: x\r\n", "Call-ID: x\r\nX: a\rb\r\n", 400, "Bare CR In Header"),
-            ("Content-Length: 0\r\n\r\n", "Content-Length: 0\r\n", 400, "Missing Blank Line"),
+            ("Content-Length: 0\r\n\r\n", "Content-Length: 0", 400, "Missing Blank Line"),
+            ("Content-Length: 0\r\n\r\n", "Content-Length: 1\r\n", 400, "Content-Length Beyond Message"),
             ("Call-ID: x\r\n", "Call-ID: x\r\nm: sip:a@b?Route=c\r\n", 400, "Malformed Contact"),
         ] {
             let text = GOOD.replacen(from, to, 1);
@@ -280,6 +333,76 @@ mod tests {
         }
         let refusal = check(&GOOD.replace("Content-Length: 0\r\n", ""), Transport::Tcp).expect_err("no length");
         assert_eq!(refusal.phrase(), "Missing Content-Length");
+    }
+
+    #[test]
+    fn a_list_of_more_than_64_elements_is_refused_in_a_request_however_it_is_spread() {
+        let response = GOOD.replace("OPTIONS sip:h SIP/2.0", "SIP/2.0 200 OK");
+        for name in BOUNDED_LISTS {
+            let element = match name {
+                Name::Via => "SIP/2.0/UDP a;branch=z9hG4bK1",
+                Name::Require | Name::ProxyRequire | Name::Supported | Name::Unsupported => "a",
+                _ => "<sip:a@h;lr>",
+            };
+            let (text, phrase) = (name.as_str(), format!("Too Many {} Elements", name.as_str()));
+            let lines = |count: usize| {
+                let there = usize::from(name == Name::Via);
+                let one = format!("{text}: {}\r\n", vec![element; count - there].join(","));
+                let each = format!("{text}: {element}\r\n").repeat(count - there);
+                [one, each].map(|lines| format!("{lines}Call-ID"))
+            };
+            for lines in lines(MAX_ELEMENTS) {
+                assert_eq!(check(&GOOD.replace("Call-ID", &lines), Transport::Udp), Ok(()), "{lines}");
+            }
+            for lines in lines(MAX_ELEMENTS + 1) {
+                let refusal = check(&GOOD.replace("Call-ID", &lines), Transport::Udp).expect_err("too many");
+                assert_eq!((refusal.status(), refusal.phrase(), refusal.answerable()), (400, &*phrase, true));
+                assert_eq!(check(&response.replace("Call-ID", &lines), Transport::Udp), Ok(()), "{lines}");
+            }
+        }
+        // Empty elements are none.
+        let commas = format!("Supported: a{}\r\nCall-ID", ",".repeat(1000));
+        assert_eq!(check(&GOOD.replace("Call-ID", &commas), Transport::Udp), Ok(()));
+    }
+
+    #[test]
+    fn a_foreign_contact_with_a_question_mark_is_refused_in_a_register_alone() {
+        let contact = |method: &str, uri: &str| {
+            let text = GOOD.replace("OPTIONS", method).replace("Call-ID", &format!("m: {uri}\r\nCall-ID"));
+            check(&text, Transport::Udp).map_err(|refusal| refusal.phrase())
+        };
+        for foreign in ["http://h/call?id=1", "mailto:a@h?subject=x", "tel:+1;x=?"] {
+            assert_eq!(contact("INVITE", foreign), Ok(()), "{foreign}");
+            assert_eq!(contact("REGISTER", &format!("<{foreign}>")), Ok(()), "{foreign}");
+        }
+        for refused in ["sip:a@h?x=y", "SIPS:a@h?x=y", "sip:a@h:port?x", "a@h?x"] {
+            assert_eq!(contact("INVITE", refused), Err("Malformed Contact"), "{refused}");
+        }
+        assert_eq!(contact("REGISTER", "http://h/call?id=1"), Err("Malformed Contact"));
+        let redirected = GOOD.replace("OPTIONS sip:h SIP/2.0", "SIP/2.0 302 Moved").replace("1 OPTIONS", "1 REGISTER");
+        assert_eq!(check(&redirected.replace("Call-ID", "m: http://h/?x\r\nCall-ID"), Transport::Udp), Ok(()));
+    }
+
+    /// Its end says where a datagram ends; nothing says it of a stream.
+    #[test]
+    fn a_head_of_bare_lfs_or_without_blank_line_is_taken_from_a_datagram_alone() {
+        let folded = GOOD.replace("Call-ID: x", "Call-ID:\r\n x");
+        for good in [GOOD, &folded] {
+            let whole = Message::scan(Bytes::copy_from_slice(good.as_bytes())).expect("scan");
+            let open = good.strip_suffix("\r\n").expect("a blank line").to_owned();
+            let (lf, open_lf) = (good.replace("\r\n", "\n"), open.replace("\r\n", "\n"));
+            for (text, phrase) in
+                [(&open, "Missing Blank Line"), (&lf, "Bare LF In Header"), (&open_lf, "Bare LF In Header")]
+            {
+                let message = Message::scan(Bytes::copy_from_slice(text.as_bytes())).expect("scan");
+                assert_eq!(message.check(Transport::Udp), Ok(()), "{text}");
+                assert_eq!(message.bytes(), whole.bytes(), "{text}");
+                for transport in [Transport::Tcp, Transport::Tls] {
+                    let refusal = message.check(transport).expect_err("on a stream");
+                    assert_eq!((refusal.phrase(), refusal.answerable()), (phrase, true), "{text}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Splices over a received message: every byte that is not named here goes out as it came in.
 
+mod vias;
+
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+pub(super) use vias::Stamp;
+
 use super::list::Elements;
 use super::scan::Message;
-use super::{Element, Header, Name, Span, Via};
+use super::{Element, Header, Name, Span};
 
 /// Changes to one message, applied once by [`Edit::finish`].
 ///
@@ -49,33 +52,6 @@ impl<'m> Edit<'m> {
     /// Puts `text` before the byte at offset `at`.
     pub fn insert(&mut self, at: u32, text: &[u8]) {
         self.splice(Span { start: at, end: at }, &[text]);
-    }
-
-    /// A new `Via: value` line above the first Via (without any: below the start line).
-    pub fn push_via(&mut self, value: &[u8]) {
-        let at = self.message.first(Name::Via).map_or(self.message.start_line_end(), |via| via.line.start);
-        self.splice(Span { start: at, end: at }, &[b"Via: ", value, b"\r\n"]);
-    }
-
-    /// Takes the topmost Via element out, its line with it where it was alone on it (RFC 3261 §16.7 step 3).
-    pub fn pop_via(&mut self) {
-        if let Some(element) = self.message.list(Name::Via).next() {
-            self.cut(&element);
-        }
-    }
-
-    /// Marks the topmost Via with where the request came from: `received` where sent-by is not the source address, or the
-    /// sender asked with `rport` (RFC 3261 §18.2.1, RFC 3581 §4). A `received` that is there already is replaced.
-    /// `fill_rport`: the value of `rport` is filled in, where the parameter is present.
-    pub fn stamp_via(&mut self, source: SocketAddr, fill_rport: bool) {
-        let Some(via) = self.message.top_via() else { return };
-        let stamp = Stamp::new(self.message.bytes(), &via, source, fill_rport);
-        if let Some((span, port)) = &stamp.rport {
-            self.replace(*span, port);
-        }
-        if let Some((span, received)) = &stamp.received {
-            self.replace(*span, received);
-        }
     }
 
     /// Sets Max-Forwards, adding it where it is absent.
@@ -198,37 +174,45 @@ impl<'m> Edit<'m> {
     }
 
     /// Turns the cut elements into ranges: of several neighbours that go, the commas between them and one beside them; the
-    /// whole line where nothing of it stays.
+    /// whole line where nothing of it stays. Lines, elements and cuts are walked side by side.
     fn resolve_cuts(&mut self) {
-        if self.cuts.is_empty() {
-            return;
+        let mut cuts = std::mem::take(&mut self.cuts);
+        if !cuts.is_sorted() {
+            cuts.sort_unstable();
         }
-        let message = self.message;
-        let cuts = std::mem::take(&mut self.cuts);
-        for header in message.headers() {
-            if cuts.iter().any(|cut| cut.start >= header.line.start && cut.end <= header.line.end) {
-                self.cut_from_line(header, &cuts);
+        let mut cuts = &cuts[..];
+        for header in self.message.headers() {
+            skip_before(&mut cuts, header.line.start);
+            match cuts.first() {
+                None => return,
+                Some(cut) if cut.end <= header.line.end => self.cut_from_line(header, &mut cuts),
+                Some(_) => {}
             }
         }
     }
 
-    fn cut_from_line(&mut self, header: &Header, cuts: &[Span]) {
-        let elements: SmallVec<[Element; 8]> = Elements::of_line(self.message.bytes(), header).collect();
-        let is_cut = |element: &Element| cuts.contains(&element.span);
-        if elements.iter().all(is_cut) {
+    fn cut_from_line(&mut self, header: &Header, cuts: &mut &[Span]) {
+        let elements = Elements::of_line(self.message.bytes(), header);
+        let elements: SmallVec<[(Span, bool); 8]> = elements
+            .map(|element| {
+                skip_before(cuts, element.span.start);
+                (element.span, cuts.first() == Some(&element.span))
+            })
+            .collect();
+        if elements.iter().all(|(_, goes)| *goes) {
             return self.remove(header.line);
         }
         let mut from = 0;
         while from < elements.len() {
-            let run = elements[from..].iter().take_while(|element| is_cut(element)).count();
+            let run = elements[from..].iter().take_while(|(_, goes)| *goes).count();
             if run == 0 {
                 from += 1;
                 continue;
             }
             let last = from + run - 1;
             let range = match elements.get(last + 1) {
-                Some(next) => Span { start: elements[from].span.start, end: next.span.start },
-                None => Span { start: elements[from - 1].span.end, end: elements[last].span.end },
+                Some((next, _)) => Span { start: elements[from].0.start, end: next.start },
+                None => Span { start: elements[from - 1].0.end, end: elements[last].0.end },
             };
             self.remove(range);
             from = last + 1;
@@ -236,37 +220,12 @@ impl<'m> Edit<'m> {
     }
 }
 
-/// What RFC 3261 §18.2.1 and RFC 3581 §4 do to a Via: ranges and what goes there.
-pub(crate) struct Stamp {
-    pub(crate) rport: Option<(Span, SmallVec<[u8; 64]>)>,
-    pub(crate) received: Option<(Span, SmallVec<[u8; 64]>)>,
-}
-
-impl Stamp {
-    pub(crate) fn new(buf: &[u8], via: &Via, source: SocketAddr, fill_rport: bool) -> Stamp {
-        let mut stamp = Stamp { rport: None, received: None };
-        if let Some(param) = via.rport.filter(|_| fill_rport) {
-            let mut text = SmallVec::new();
-            let _ = write!(text, "={}", source.port());
-            stamp.rport =
-                Some((Span { start: param.name.end, end: param.value.map_or(param.name.end, |v| v.end) }, text));
-        }
-        let host = via.host.of(buf);
-        let claimed = std::str::from_utf8(host).ok().map(|host| host.trim_matches(['[', ']']));
-        let same = claimed.and_then(|host| host.parse::<IpAddr>().ok()) == Some(source.ip().to_canonical());
-        if same && via.rport.is_none() && via.received.is_none() {
-            return stamp;
-        }
-        let mut text = SmallVec::new();
-        let ip = source.ip().to_canonical();
-        stamp.received = Some(if let Some(param) = via.received {
-            let _ = write!(text, "={ip}");
-            (Span { start: param.name.end, end: param.value.map_or(param.name.end, |v| v.end) }, text)
-        } else {
-            let _ = write!(text, ";received={ip}");
-            (Span::empty(via.whole.to()), text)
-        });
-        stamp
+/// Leaves out the spans that start before `at`.
+fn skip_before(spans: &mut &[Span], at: u32) {
+    while let Some((first, rest)) = spans.split_first()
+        && first.start < at
+    {
+        *spans = rest;
     }
 }
 
@@ -274,11 +233,11 @@ impl Stamp {
 mod tests {
     use super::*;
 
-    fn scan(text: &str) -> Message {
+    pub(super) fn scan(text: &str) -> Message {
         Message::scan(Bytes::copy_from_slice(text.as_bytes())).expect("scan")
     }
 
-    fn edited(text: &str, change: impl FnOnce(&Message, &mut Edit<'_>)) -> String {
+    pub(super) fn edited(text: &str, change: impl FnOnce(&Message, &mut Edit<'_>)) -> String {
         let message = scan(text);
         let mut edit = Edit::new(&message);
         change(&message, &mut edit);
@@ -287,7 +246,7 @@ mod tests {
 
     const HEAD: &str = "OPTIONS sip:h SIP/2.0\r\n";
 
-    fn line(headers: &str, change: impl FnOnce(&Message, &mut Edit<'_>)) -> String {
+    pub(super) fn line(headers: &str, change: impl FnOnce(&Message, &mut Edit<'_>)) -> String {
         let out = edited(&format!("{HEAD}{headers}\r\nbody"), change);
         out.strip_prefix(HEAD).and_then(|out| out.strip_suffix("\r\nbody")).expect("the rest stays").to_owned()
     }
@@ -299,40 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn push_and_pop_via() {
-        assert_eq!(line("A: b\r\nv: x\r\n", |_, e| e.push_via(b"y")), "A: b\r\nVia: y\r\nv: x\r\n");
-        assert_eq!(line("A: b\r\n", |_, e| e.push_via(b"y")), "Via: y\r\nA: b\r\n");
-        assert_eq!(line("A: b\r\nv: x\r\nVia: z\r\n", |_, e| e.pop_via()), "A: b\r\nVia: z\r\n");
-        assert_eq!(line("v: x ,\r\n z\r\n", |_, e| e.pop_via()), "v: z\r\n");
-        assert_eq!(line("A: b\r\n", |_, e| e.pop_via()), "A: b\r\n");
-    }
-
-    #[test]
-    fn stamps() {
-        let source: SocketAddr = "192.0.2.9:5063".parse().expect("addr");
-        let stamp = |via: &str, fill: bool| line(&format!("Via: {via}\r\n"), |_, e| e.stamp_via(source, fill));
-        assert_eq!(stamp("SIP/2.0/UDP 192.0.2.9;branch=x", true), "Via: SIP/2.0/UDP 192.0.2.9;branch=x\r\n");
+    fn a_fold_goes_on_as_a_space_wherever_it_stood() {
+        assert_eq!(line("A: b\r\n  c\r\n\td\r\nSubject:\r\n e \r\n f\r\n", |_, _| {}), "A: b c d\r\nSubject: e  f\r\n");
+        assert_eq!(line("A: b\r\n Content-Length: 0\r\nl:\r\n 4\r\n", |_, _| {}), "A: b Content-Length: 0\r\nl: 4\r\n");
         assert_eq!(
-            stamp("SIP/2.0/UDP 10.0.0.1;branch=x", true),
-            "Via: SIP/2.0/UDP 10.0.0.1;branch=x;received=192.0.2.9\r\n"
-        );
-        assert_eq!(
-            stamp("SIP/2.0/UDP 192.0.2.9;rport;branch=x , y", true),
-            "Via: SIP/2.0/UDP 192.0.2.9;rport=5063;branch=x;received=192.0.2.9 , y\r\n"
-        );
-        assert_eq!(
-            stamp("SIP/2.0/UDP phone;received=6.6.6.6;rport=1;x", true),
-            "Via: SIP/2.0/UDP phone;received=192.0.2.9;rport=5063;x\r\n"
-        );
-        assert_eq!(stamp("SIP/2.0/UDP phone;rport", false), "Via: SIP/2.0/UDP phone;rport;received=192.0.2.9\r\n");
-        let source: SocketAddr = "[2001:db8::1]:5060".parse().expect("addr");
-        assert_eq!(
-            line("Via: SIP/2.0/UDP [2001:DB8:0::1]\r\n", |_, e| e.stamp_via(source, true)),
-            "Via: SIP/2.0/UDP [2001:DB8:0::1]\r\n"
-        );
-        assert_eq!(
-            line("Via: SIP/2.0/UDP a\r\n", |_, e| e.stamp_via(source, true)),
-            "Via: SIP/2.0/UDP a;received=2001:db8::1\r\n"
+            line("v: x\r\nMax-Forwards:\r\n\t70\r\n", |_, e| e.set_max_forwards(69)),
+            "v: x\r\nMax-Forwards: 69\r\n"
         );
     }
 

@@ -41,6 +41,8 @@ pub enum Fault {
     NoLength,
     /// A Via of another protocol than SIP/2.0.
     ViaProtocol,
+    /// More than `MAX_ELEMENTS` elements in a list of this name.
+    TooMany(Name),
 }
 
 impl Fault {
@@ -76,6 +78,7 @@ impl Fault {
             Fault::LengthBeyond => "Content-Length Beyond Message",
             Fault::NoLength => "Missing Content-Length",
             Fault::ViaProtocol => "Via Is Not SIP/2.0",
+            Fault::TooMany(name) => too_many(name),
         }
     }
 }
@@ -114,5 +117,21 @@ fn unreadable(name: Name) -> &'static str {
         Name::MaxForwards => "Malformed Max-Forwards",
         Name::ContentLength => "Malformed Content-Length",
         _ => "Malformed Header",
+    }
+}
+
+fn too_many(name: Name) -> &'static str {
+    match name {
+        Name::Via => "Too Many Via Elements",
+        Name::Contact => "Too Many Contact Elements",
+        Name::Route => "Too Many Route Elements",
+        Name::RecordRoute => "Too Many Record-Route Elements",
+        Name::Path => "Too Many Path Elements",
+        Name::Require => "Too Many Require Elements",
+        Name::ProxyRequire => "Too Many Proxy-Require Elements",
+        Name::Supported => "Too Many Supported Elements",
+        Name::Unsupported => "Too Many Unsupported Elements",
+        Name::ServiceRoute => "Too Many Service-Route Elements",
+        _ => "Too Many Elements",
     }
 }

@@ -207,7 +207,8 @@ impl Framer {
 
 type Refuse = fn(Bytes) -> FramingError;
 
-/// The one Content-Length of a complete header block (RFC 3261 §20.14), folded or not.
+/// The one Content-Length of a complete header block (RFC 3261 §20.14). Folded, it is what it is with spaces in the folds' place:
+/// so the message is forwarded. A fold of another header is that one's, whatever it looks like.
 fn content_length(block: &[u8]) -> Result<u64, Refuse> {
     let mut found: Option<Span> = None;
     // True while continuation lines belong to Content-Length.
@@ -300,6 +301,25 @@ mod tests {
         assert_eq!(frames(&[b"\r\n\r", b"\n"]).0, [Frame::Pong, Frame::Ping]);
         assert_eq!(frames(&[b"\r", b"\n\r\n"]).0, [Frame::Ping]);
         assert_eq!(frames(&[b"\r\n", A.as_bytes(), b"\r\n"]).0, [Frame::Pong, message(A), Frame::Pong]);
+    }
+
+    #[test]
+    fn a_folded_content_length_counts_and_what_looks_like_one_in_a_fold_does_not() {
+        for head in [
+            "l:\r\n 5",
+            "Content-Length: \r\n\t 5 ",
+            "X: y\r\n Content-Length: 0\r\nl: 5",
+            "l: 5\r\nX: y\r\n l: 0",
+            "Content-Type: y\r\n l: 0\r\nl: 5",
+        ] {
+            let text = format!("OPTIONS sip:a SIP/2.0\r\n{head}\r\n\r\nhello");
+            let (out, error) = frames(&[text.as_bytes(), B.as_bytes()]);
+            assert_eq!((out, error), (vec![message(&text), message(B)], None), "{head}");
+            let sent = super::super::Message::scan(Bytes::from(text)).expect("scan");
+            assert_eq!((sent.body(), sent.check(crate::flow::Transport::Tcp).is_ok()), (&b"hello"[..], false));
+            assert!(memchr::memmem::find(sent.bytes(), b"\r\n ").is_none(), "{head}");
+            assert_eq!(frames(&[sent.bytes(), B.as_bytes()]).0, [Frame::Message(sent.bytes().clone()), message(B)]);
+        }
     }
 
     #[test]

@@ -152,16 +152,16 @@ pub(crate) fn full_name(name: &[u8]) -> &[u8] {
     }
 }
 
-/// One header line, folding included.
+/// One header line. Folds are in it only where the message has a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Which it is.
     pub name: Name,
     /// The name as it was written.
     pub name_span: Span,
-    /// The value, trimmed; folding inside is kept.
+    /// The value, trimmed.
     pub value: Span,
-    /// The whole line or lines, with the final CRLF.
+    /// The whole line, with the final CRLF.
     pub line: Span,
 }
 

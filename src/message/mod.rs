@@ -2,8 +2,9 @@
 //!
 //! The way of a message: a stream is cut into messages by [`Framer`] (a datagram is one already), [`Message::scan`] finds
 //! the start line, the header lines and the body, [`Message::check`] refuses what two parsers could read in two ways, and
-//! [`Edit`] makes the outgoing bytes. What Holdline does not understand is never touched: compact names, folding, odd case,
-//! unknown methods, any body, UTF-8 or not. [`Reply`] builds Holdline's own answers.
+//! [`Edit`] makes the outgoing bytes. What Holdline does not understand is never touched: compact names, odd case, unknown
+//! methods, any body, UTF-8 or not. Folds alone become spaces, before anything is looked at. [`Reply`] builds Holdline's own
+//! answers.
 //!
 //! Everything here is pure: no clock, no I/O, no chance. All [`Span`]s are absolute offsets into [`Message::bytes`].
 //!
@@ -11,6 +12,7 @@
 //! |---|---|
 //! | `scan` | [`Message`]: structure, found in one pass |
 //! | `start_line`, `block` | its two parts: the start line, the header lines |
+//! | `normal` | the one form in which a message goes on: no folds, CRLF, the blank line |
 //! | `header` | [`Name`], [`Method`], [`Header`], compact names |
 //! | `list` | comma lists ([`Element`]) and parameters ([`Params`]) |
 //! | `uri`, `via`, `name_addr` | the three grammars that are looked into |
@@ -29,6 +31,7 @@ mod framing;
 mod header;
 mod list;
 mod name_addr;
+mod normal;
 mod reply;
 mod scan;
 mod shown;
@@ -38,7 +41,7 @@ mod via;
 
 pub use access::{CSeq, Contact};
 pub use block::MAX_HEADER_LINES;
-pub use check::Malformed;
+pub use check::{BOUNDED_LISTS, MAX_ELEMENTS, Malformed};
 pub use edit::Edit;
 pub use fault::Fault;
 pub use framing::{Frame, Framer, FramingError, framing_status};
@@ -121,6 +124,11 @@ impl Span {
 /// Space, tab, or part of a folding line end (LWS, RFC 3261 §25.1).
 pub(crate) fn is_lws(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Space or tab (WSP, RFC 5234 §B.1): what begins a continuation line.
+pub(crate) fn is_wsp(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// Characters of a `token` (RFC 3261 §25.1).

@@ -228,8 +228,8 @@ mod tests {
             .finish();
         assert_eq!(
             std::str::from_utf8(&bytes).expect("utf-8"),
-            "SIP/2.0 483 Too Many Hops\r\nVia: SIP/2.0/UDP phone;rport=5063;branch=1;received=192.0.2.9 ,   SIP/2.0/UDP b\r\n\
-             Via: SIP/2.0/TCP c\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:b@h>;tag=abc\r\nCall-ID: x\r\nCSeq: 1   OPTIONS\r\n\
+            "SIP/2.0 483 Too Many Hops\r\nVia: SIP/2.0/UDP phone;rport=5063;branch=1;received=192.0.2.9 , SIP/2.0/UDP b\r\n\
+             Via: SIP/2.0/TCP c\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:b@h>;tag=abc\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\n\
              Retry-After: 5\r\nContent-Length: 0\r\n\r\n"
         );
         let reply = Message::scan(bytes).expect("scan");

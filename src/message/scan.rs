@@ -5,12 +5,12 @@ use bytes::{Buf, Bytes};
 use super::block::Block;
 use super::fault::Fault;
 use super::start_line::StartLine;
-use super::{Header, Method, Name, Span, is_token, number};
+use super::{Header, Method, Name, Span, is_token, normal, number};
 
 /// The longest message that is taken, in bytes, on any transport.
 pub const MAX_MESSAGE: usize = 65_535;
 
-/// A message that was received, byte for byte, with its parts found.
+/// A message that was received, with its parts found: byte for byte, but for what [`Message::scan`] says.
 #[derive(Debug, Clone)]
 pub struct Message {
     bytes: Bytes,
@@ -24,6 +24,8 @@ pub struct Message {
     start_line_end: u32,
     body: Span,
     length: Length,
+    /// What was repaired and is taken from a datagram only.
+    repaired: Option<Fault>,
 }
 
 /// What Content-Length says, set against what is there (RFC 3261 §18.3).
@@ -37,6 +39,15 @@ pub(crate) enum Length {
     Beyond,
     /// No number.
     NotANumber,
+}
+
+/// What is known of the bytes to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Nothing: they were received.
+    Any,
+    /// They are as they go on; what is still wrong with them stays.
+    Normal,
 }
 
 /// Why bytes are no message at all. Nothing can be answered: drop and count.
@@ -77,8 +88,15 @@ impl Message {
     /// Finds start line, header lines (compact names, folding, odd case) and body of one datagram or one framed message.
     ///
     /// Leading line ends are skipped (RFC 3261 §7.5), bytes beyond Content-Length are cut off (§18.3): neither is part of
-    /// [`Message::bytes`]. No semantic checks: call [`Message::check`] before anything is done with the message.
-    pub fn scan(mut bytes: Bytes) -> Result<Message, ScanError> {
+    /// [`Message::bytes`]. A fold is a space there (§7.3.1), a head that uses LF in all its lines has CRLF, and a head of whole
+    /// lines without its blank line has it; the latter two [`Message::check`] refuses where they came by a stream. What has
+    /// another fault stays as it came. No semantic checks: call [`Message::check`] before anything is done with the message.
+    pub fn scan(bytes: Bytes) -> Result<Message, ScanError> {
+        Message::read(bytes, Form::Any)
+    }
+
+    /// One pass over the bytes; more only where they are to be brought into form.
+    fn read(mut bytes: Bytes, form: Form) -> Result<Message, ScanError> {
         let skip = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
         if skip > 0 {
             bytes.advance(skip);
@@ -96,6 +114,7 @@ impl Message {
             start_line_end: start.end as u32,
             body: Span::default(),
             length: Length::Absent,
+            repaired: None,
             bytes,
         };
         let body_at = message.block.scan(&message.bytes, start.end);
@@ -105,7 +124,30 @@ impl Message {
             message.method_span = cseq.map_or(Span::empty(0), |cseq| cseq.method);
             message.method = Method::of(message.method_span.of(&message.bytes));
         }
+        if form == Form::Any && (message.block.folded || message.block.fault.is_some()) {
+            message.normalise();
+        }
         Ok(message)
+    }
+
+    /// Read again from its repaired and unfolded bytes, as far as it can be.
+    #[cold]
+    fn normalise(&mut self) {
+        let (blank, body) = (self.block.end as usize, self.body.at());
+        let closed = match self.block.fault {
+            Some(Fault::BareLf) => normal::with_crlf(&self.bytes, blank, body),
+            Some(Fault::NoBlankLine) => normal::with_blank_line(&self.bytes, blank),
+            _ => None,
+        };
+        if let Some(closed) = closed.and_then(|bytes| Message::read(Bytes::from(bytes), Form::Normal).ok()) {
+            *self = Message { repaired: self.block.fault, ..closed };
+        }
+        if self.block.folded && self.block.fault.is_none() {
+            let bytes = normal::unfolded(&self.bytes, self.block.end as usize);
+            if let Ok(unfolded) = Message::read(Bytes::from(bytes), Form::Normal) {
+                *self = Message { repaired: self.repaired, ..unfolded };
+            }
+        }
     }
 
     fn find_body(&mut self, at: usize) {
@@ -127,7 +169,7 @@ impl Message {
         self.body = Span::new(at, end);
     }
 
-    /// The message as received: without line ends before it and bytes beyond Content-Length.
+    /// The message: without line ends before it, bytes beyond Content-Length, and folds.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -214,6 +256,11 @@ impl Message {
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.block.fault
     }
+
+    /// The fault that was repaired: nothing on a datagram, and a reason to refuse the message on a stream.
+    pub(crate) fn repaired(&self) -> Option<Fault> {
+        self.repaired
+    }
 }
 
 fn refuse_other_protocols(bytes: &Bytes) -> Result<(), ScanError> {
@@ -251,8 +298,8 @@ mod tests {
         assert_eq!(m.request_uri().of(m.bytes()), b"sip:h");
         assert_eq!(m.headers().len(), 3);
         let via = m.first(Name::Via).expect("via");
-        assert_eq!(m.value(via), b"a\r\n b");
-        assert_eq!(via.line.of(m.bytes()), b"v : a\r\n b\r\n");
+        assert_eq!(m.value(via), b"a b");
+        assert_eq!(via.line.of(m.bytes()), b"v : a b\r\n");
         assert!(m.value(&m.headers()[1]).is_empty());
         assert_eq!(m.body(), b"he");
         assert!(m.bytes().ends_with(b"\r\n\r\nhe"));
@@ -302,13 +349,19 @@ mod tests {
             (b"OPTIONS\tsip:h SIP/2.0\r\nVia: x\r\n\r\n", Fault::RequestLine),
             (b"OPTIONS sip:h SIP/3.0\r\nVia: x\r\n\r\n", Fault::Version),
             (b"OPTIONS sip:h SIP/2.0\nVia: x\r\n\r\n", Fault::BareLf),
+            (b"OPTIONS sip:h SIP/2.0\nVia: x\n\r\n", Fault::BareLf),
+            (b"OPTIONS sip:h SIP/2.0\nVia: x\ry\n\n", Fault::BareLf),
+            (b"OPTIONS sip:h SIP/2.0\nVia: x\nCSeq: 1 OPT", Fault::BareLf),
+            (b"OPTIONS sip:h SIP/2.0\nVia: x\nno colon\n\n", Fault::HeaderLine),
+            (b"OPTIONS sip:h SIP/2.0\nVia: x\nno colon\n : y\n\n", Fault::HeaderLine),
+            (b"OPTIONS sip:h SIP/2.0\nVia: x\n \n\n", Fault::BlankContinuation),
             (b"OPTIONS sip:h SIP/2.0\r\nVia: x\n\r\n", Fault::BareLf),
             (b"OPTIONS sip:h SIP/2.0\r\nVia: x\ry\r\n\r\n", Fault::BareCr),
             (b"OPTIONS sip:h SIP/2.0\r\nVia: x\r\n \r\n\r\n", Fault::BlankContinuation),
             (b"OPTIONS sip:h SIP/2.0\r\n x\r\nVia: x\r\n\r\n", Fault::HeaderLine),
             (b"OPTIONS sip:h SIP/2.0\r\nno colon\r\n y\r\nVia: x\r\n\r\n", Fault::HeaderLine),
             (b"OPTIONS sip:h SIP/2.0\r\n: v\r\nVia: x\r\n\r\n", Fault::HeaderLine),
-            (b"OPTIONS sip:h SIP/2.0\r\nVia: x\r\n", Fault::NoBlankLine),
+            (b"OPTIONS sip:h SIP/2.0\r\nVia: x\r\n\r", Fault::NoBlankLine),
             (b"OPTIONS sip:h SIP/2.0\r\nVia: x\r\nCSeq: 1 OPT", Fault::NoBlankLine),
         ] {
             let m = scan(text).expect("scan");
@@ -316,6 +369,29 @@ mod tests {
             assert_eq!(m.headers().len(), 1, "{}", String::from_utf8_lossy(text));
             assert!(m.first(Name::Via).is_some());
         }
+    }
+
+    #[test]
+    fn one_form_goes_on_and_the_body_stays() {
+        let whole = b"SIP/2.0 200 OK\r\nTo: a b\r\nl: 7\r\n\r\n\n x\r\n y";
+        for text in [
+            &b"SIP/2.0 200 OK\r\nTo: a\r\n b\r\nl:\r\n \t7\r\n\r\n\n x\r\n y and more"[..],
+            b"SIP/2.0 200 OK\nTo: a b\nl: 7\n\n\n x\r\n y and more",
+            b"\nSIP/2.0 200 OK\nTo: a\n\tb\nl:\n 7\n\n\n x\r\n y",
+        ] {
+            let m = scan(text).expect("scan");
+            assert_eq!(m.bytes(), &whole[..], "{}", String::from_utf8_lossy(text));
+            assert_eq!((m.body(), m.fault()), (&b"\n x\r\n y"[..], None));
+        }
+        let open = scan(b"SIP/2.0 200 OK\r\nTo: a\r\n").expect("scan");
+        assert_eq!(
+            (&open.bytes()[..], open.body(), open.fault()),
+            (&b"SIP/2.0 200 OK\r\nTo: a\r\n\r\n"[..], &b""[..], None)
+        );
+        // With the CRs that it lacks it would be too long: it stays what it is.
+        let mut long = b"SIP/2.0 200 OK\nTo: a\n\n".to_vec();
+        long.resize(MAX_MESSAGE, b'x');
+        assert_eq!(scan(&long).expect("scan").fault(), Some(Fault::BareLf));
     }
 
     #[test]

@@ -93,14 +93,16 @@ fn without_passwords(text: &str, out: &mut dyn fmt::Write) -> fmt::Result {
     while let Some(at) = scheme_end(rest) {
         out.write_str(&rest[..at])?;
         rest = &rest[at..];
-        let userinfo = rest.find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '@'));
-        if let Some(end) = userinfo.filter(|end| rest[*end..].starts_with('@'))
-            && let Some(colon) = rest[..end].find(':')
-        {
-            out.write_str(&rest[..=colon])?;
-            out.write_str(HIDDEN)?;
-            rest = &rest[end..];
+        // What ends the user part ends every `sip:` inside it, too: nothing is searched twice.
+        let Some(end) = rest.find(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '@')) else { break };
+        match rest[..end].find(':').filter(|_| rest[end..].starts_with('@')) {
+            Some(colon) => {
+                out.write_str(&rest[..=colon])?;
+                out.write_str(HIDDEN)?;
+            }
+            None => out.write_str(&rest[..end])?,
         }
+        rest = &rest[end..];
     }
     out.write_str(rest)
 }

@@ -334,6 +334,14 @@ fn docs_limits_are_those_of_the_code() {
     for (what, bound) in rows {
         assert_eq!(bound_in(&page, what), bound, "{what}");
     }
+    let row = page.lines().find_map(|line| line.strip_prefix("| elements in one list of a request (")).unwrap();
+    let (names, bound) = row.split_once(") | ").unwrap();
+    assert!(bound.starts_with(&format!("{} |", holdline::message::MAX_ELEMENTS)), "{bound}");
+    let mut bounded: Vec<&str> = holdline::message::BOUNDED_LISTS.iter().map(|name| name.as_str()).collect();
+    let mut named: Vec<&str> = names.split(", ").collect();
+    bounded.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(named, bounded);
     assert!(page.contains(&format!("64 KiB, {} header lines", holdline::message::MAX_HEADER_LINES)));
 }
 

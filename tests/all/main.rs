@@ -21,3 +21,4 @@ mod torture;
 mod torture_table;
 mod transport;
 mod wire;
+mod work;

@@ -63,7 +63,19 @@ impl Pieces {
         Pieces { start: lines.remove(0), headers: lines, body: raw[end + 4..].to_vec() }
     }
 
-    fn join(&self) -> Vec<u8> {
+    /// The same with each fold a space: as the message goes on (RFC 3261 §7.3.1).
+    pub fn unfolded(mut self) -> Pieces {
+        for header in &mut self.headers {
+            while let Some(fold) = header.windows(2).position(|two| two == b"\r\n") {
+                let blanks = header[fold + 2..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+                header.splice(fold..fold + 2 + blanks, *b" ");
+            }
+        }
+        self
+    }
+
+    /// The message again.
+    pub fn join(&self) -> Vec<u8> {
         let mut out = self.start.clone();
         for header in &self.headers {
             out.extend_from_slice(b"\r\n");
@@ -111,6 +123,8 @@ enum Mutation {
     Respell(usize),
     /// A space becomes a fold.
     Fold(usize, usize),
+    /// A continuation line that looks like a header.
+    Smuggle(usize, &'static str),
     /// White space around the colon.
     Colon(usize, String),
     /// A line moves up to the top.
@@ -131,6 +145,22 @@ enum Mutation {
     Damage(usize, u8),
 }
 
+/// What a reader that knows no folds would take for more headers, or for the end of them.
+const SMUGGLED: [&str; 7] = [
+    " Content-Length: 0",
+    "\tl: 0",
+    " l:\r\n 70000",
+    " content-length : 4\r\n\tl:4",
+    " Via: SIP/2.0/TCP elsewhere",
+    " :\r\n Content-Length: 9",
+    "  x\r\n   Content-Length: 1",
+];
+
+/// One of them: the continuation lines, without the last line end.
+pub fn fold_like_a_header() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&SMUGGLED[..])
+}
+
 fn mutation() -> impl Strategy<Value = Mutation> {
     let index = || any::<usize>();
     // No CR and LF: those are damage. Everything else may stand in a header nobody reads.
@@ -139,6 +169,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         4 => index().prop_map(Mutation::SwapCase),
         4 => index().prop_map(Mutation::Respell),
         4 => (index(), index()).prop_map(|(line, at)| Mutation::Fold(line, at)),
+        3 => (index(), fold_like_a_header()).prop_map(|(line, text)| Mutation::Smuggle(line, text)),
         4 => (index(), "[ \t]{0,3}:[ \t]{0,4}").prop_map(|(line, colon)| Mutation::Colon(line, colon)),
         4 => index().prop_map(Mutation::Raise),
         4 => (index(), "X-[A-Za-z0-9!%*_+`'~.-]{1,20}", text).prop_map(|(line, name, value)| Mutation::Header(line, name, value)),
@@ -165,6 +196,17 @@ fn apply(mutations: &[Mutation], raw: &[u8]) -> Vec<u8> {
             }
             Mutation::Respell(line) => respell(pieces.pick(*line)),
             Mutation::Fold(line, at) => fold(pieces.pick(*line), *at),
+            Mutation::Smuggle(line, text) => {
+                // Behind a value that may hold anything; of the mandatory ones the length alone may fold, and stays a number.
+                let line = line % pieces.headers.len();
+                let header = &mut pieces.headers[line];
+                if name_of(header) == "content-length" {
+                    let colon = header.iter().position(|byte| *byte == b':').unwrap_or(0);
+                    header.splice(colon..=colon, *b":\r\n\t ");
+                } else {
+                    pieces.headers.insert(line, [b"X-Folded: a\r\n".as_slice(), text.as_bytes()].concat());
+                }
+            }
             Mutation::Colon(line, colon) => {
                 let header = pieces.pick(*line);
                 if let Some(at) = header.iter().position(|b| *b == b':') {

@@ -91,8 +91,9 @@ fn comes_back(bench: &mut Bench, raw: &[u8], source: SocketAddr) -> Result<Fate,
     let Some((to, up)) = sent.first() else { return Ok(Fate::Dropped) };
     let text = String::from_utf8_lossy(up).into_owned();
     let via = text.split("\r\n").find(|line| line.starts_with("Via: ")).ok_or("our Via")?;
-    let end = proper.windows(2).position(|two| two == b"\r\n").ok_or("a start line")? + 2;
-    bench.receive(*to, &[&proper[..end], via.as_bytes(), b"\r\n", &proper[end..]].concat());
+    let sent = differ::whole(raw);
+    let end = sent.windows(2).position(|two| two == b"\r\n").ok_or("a start line")? + 2;
+    bench.receive(*to, &[&sent[..end], via.as_bytes(), b"\r\n", &sent[end..]].concat());
     let back: Vec<Item> = bench.take().into_iter().filter(|(to, _)| is_to_phone(*to)).collect();
     let status = &proper[8..11];
     match back.first() {

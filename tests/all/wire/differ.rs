@@ -22,8 +22,15 @@ pub struct Hop<'a> {
     pub record: &'a str,
 }
 
-/// What of the received bytes is the message: without line ends before it and bytes beyond Content-Length.
+/// What of the received bytes goes on: the message, without line ends before it and bytes beyond Content-Length, each fold a
+/// space.
 pub fn proper(raw: &[u8]) -> Vec<u8> {
+    let whole = whole(raw);
+    if whole.windows(4).any(|four| four == b"\r\n\r\n") { Pieces::of(&whole).unfolded().join() } else { whole }
+}
+
+/// What of the received bytes is the message, folds as they came.
+pub fn whole(raw: &[u8]) -> Vec<u8> {
     let skip = raw.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let raw = &raw[skip..];
     let Some(head) = raw.windows(4).position(|four| four == b"\r\n\r\n") else { return raw.to_vec() };

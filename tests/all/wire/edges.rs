@@ -334,3 +334,33 @@ fn a_mark_that_we_did_not_make_moves_nothing() {
         ["up MESSAGE sip:2@pbx.example.com SIP/2.0"]
     );
 }
+
+/// The end of a datagram says where its message ends: the blank line that it lacks is put back, and its lines get their CRs.
+#[test]
+fn a_datagram_without_its_blank_line_or_with_bare_lfs_goes_on_as_if_it_were_whole_in_both_directions() {
+    type Shape = fn(&[u8]) -> Vec<u8>;
+    let shapes: [Shape; 4] = [
+        <[u8]>::to_vec,
+        |whole| whole[..whole.len() - 2].to_vec(),
+        |whole| whole.iter().copied().filter(|byte| *byte != b'\r').collect(),
+        |whole| String::from_utf8_lossy(whole).replace("X: a b", "X: a\r\n\t b").into_bytes(),
+    ];
+    let passed = shapes.map(|shape| {
+        let mut bench = bench();
+        let flow = bench.phone(at(PHONE));
+        bench.receive(flow, &shape(&plain("REGISTER", "sip:pbx.example.com", "X: a b\r\n")));
+        let up = bench.take();
+        let (to, request) = up.first().expect("it goes up");
+        let answer =
+            String::from_utf8_lossy(&response(request, 403)).replace("l: 3\r\n\r\n\0\r\n", "X: a b\r\nl: 0\r\n\r\n");
+        let answer = answer.replace(" folded\r\n\t value", " value").replace('\u{fffd}', "x");
+        bench.receive(*to, &shape(answer.as_bytes()));
+        (up, bench.take())
+    });
+    assert_eq!(passed[0].1.len(), 1, "{passed:?}");
+    assert!(
+        passed[0].0[0].1.ends_with(b"\r\n\r\n") && passed[0].1[0].1.ends_with(b"X: a b\r\nl: 0\r\n\r\n"),
+        "{passed:?}"
+    );
+    assert!(passed.iter().all(|each| *each == passed[0]), "{passed:?}");
+}

@@ -159,7 +159,9 @@ fn changes_are(file: &str, changes: &[Change], raw: &[u8], arrived: &[u8]) {
     let differs = |name: &str| lines(&sent, name) != lines(&arrived, name);
     assert_eq!(differs("contact"), changes.contains(&Change::Contact), "{file}: Contact");
     assert_eq!(differs("route"), changes.contains(&Change::Route), "{file}: Route");
-    assert_eq!(proper.len() < raw.len(), changes.contains(&Change::Cut), "{file}: bytes behind it");
+    let whole = differ::whole(raw);
+    assert_eq!(whole.len() < raw.len(), changes.contains(&Change::Cut), "{file}: bytes behind it");
+    assert_eq!(proper != whole, changes.contains(&Change::Unfold), "{file}: folds");
     assert!(differs("via") && changes.contains(&Change::Via), "{file}: Via");
     let added = lines(&sent, "max-forwards").is_empty();
     assert_eq!(added, changes.contains(&Change::AddMaxForwards), "{file}: Max-Forwards added");
@@ -212,10 +214,10 @@ fn holds(transport: &'static str) {
                 assert_eq!(line.next(), None, "{row:?} over {transport}");
             }
             Does::Two => {
-                let length = differ::proper(&raw).len();
+                let length = differ::whole(&raw).len();
                 let second = length + raw[length..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
                 // The second one's own Content-Length is too short by six: what is left over would be no message.
-                let both = [&raw[..second], &differ::proper(&raw[second..])].concat();
+                let both = [&raw[..second], &differ::whole(&raw[second..])].concat();
                 line.send(&both);
                 desk.forwards(row.file, &both[..length], &mut line, &via);
                 desk.forwards(row.file, &both[second..], &mut line, &via);
