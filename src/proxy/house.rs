@@ -167,10 +167,10 @@ impl House {
                 self.flows.sent(flow, now);
                 self.rooms().1.emit(flow, bytes);
             }
-            TxAction::ClientTimeout(client) | TxAction::ClientTransportError(client, _)
-                if self.inquiry.is_carried_by(client) =>
-            {
-                self.asked(false, now);
+            TxAction::ClientTimeout(client) if self.inquiry.is_carried_by(client) => self.asked(false, now),
+            TxAction::ClientTransportError(client, _) if self.inquiry.is_carried_by(client) => {
+                // A connection that was there before may have been reset for another's sake: as a REGISTER, it is sent once more.
+                if self.inquiry.once_more() { self.launch_inquiry(now) } else { self.asked(false, now) }
             }
             TxAction::ClientTimeout(client) => {
                 if let Some((id, branch)) = self.exchanges.index.unbind(client) {
@@ -243,6 +243,10 @@ impl House {
     /// Another target is active (the upstream's machine has logged why): whoever only paused goes there now.
     fn rolled_over(&mut self, rollover: &Rollover, now: Instant) {
         self.journal.facts.note_rollover(rollover.reason);
+        // The target that was asked about is left: nobody else is asked in its place.
+        if let Some((_, Some(client))) = self.inquiry.end() {
+            self.transactions.drop_client(client, now);
+        }
         for id in self.exchanges.paused() {
             self.feed(id, In::RolledOver, now);
         }
@@ -256,8 +260,13 @@ impl House {
         if let Some(client) = before {
             self.transactions.drop_client(client, now);
         }
-        let target = self.upstream.target(target);
-        let Some(hop) = target.and_then(|target| self.flows.addresses.hop_to(target, self.site.transport)) else {
+        debug_assert!(self.upstream.active().is_none_or(|(active, _)| active.label == *target));
+        self.launch_inquiry(now);
+    }
+
+    fn launch_inquiry(&mut self, now: Instant) {
+        let active = self.upstream.active().map(|(target, _)| target);
+        let Some(hop) = active.and_then(|target| self.flows.addresses.hop_to(target, self.site.transport)) else {
             self.asked(false, now);
             return;
         };

@@ -19,6 +19,8 @@ struct Asked {
     conn: Option<ConnId>,
     /// Sent.
     client: Option<ClientId>,
+    /// It was sent once more after a transport error.
+    again: bool,
 }
 
 /// At most one question at a time.
@@ -30,7 +32,7 @@ pub struct Inquiry {
 impl Inquiry {
     /// A question is to be asked. What was asked before is of no interest any more: its client transaction.
     pub fn begin(&mut self, epoch: u64, until: Instant) -> Option<ClientId> {
-        self.asked.replace(Asked { epoch, until, conn: None, client: None })?.client
+        self.asked.replace(Asked { epoch, until, conn: None, client: None, again: false })?.client
     }
 
     /// It waits for a connection.
@@ -45,6 +47,13 @@ impl Inquiry {
         if let Some(asked) = &mut self.asked {
             (asked.conn, asked.client) = (None, Some(client));
         }
+    }
+
+    /// Its connection failed: whether it may be sent once more. Then it waits for another.
+    pub fn once_more(&mut self) -> bool {
+        let Some(asked) = self.asked.as_mut().filter(|asked| !asked.again) else { return false };
+        (asked.again, asked.client) = (true, None);
+        true
     }
 
     /// Whether it waits for this connection.

@@ -127,10 +127,7 @@ impl Intake<'_> {
     fn answered(&mut self, client: ClientId, at_hand: &mut Option<Message>, now: Instant) {
         let Some(response) = at_hand else { return };
         if self.0.inquiry.is_carried_by(client) {
-            // A provisional answer promises one more.
-            if response.status() >= 200 {
-                self.0.asked(!(500..600).contains(&response.status()), now);
-            }
+            self.0.asked(!(500..600).contains(&response.status()), now);
             return;
         }
         let Some((id, branch)) = self.0.exchanges.index.of_client(client) else { return };

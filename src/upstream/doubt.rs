@@ -25,6 +25,10 @@ impl Upstream {
             return;
         }
         self.doubted = None;
+        if !self.failover.is_enough() {
+            // Late answers have taken strikes back, or the thresholds are others by now: there is nothing to decide.
+            return;
+        }
         if !lives {
             self.strike_out(now);
             return;
@@ -39,8 +43,9 @@ impl Upstream {
                 more_like_it = held,
                 "strikes voided: they came from handsets that were never served, and the target answered when it was asked"
             );
+            // As seldom as the line: untrusted peers must not push rollovers out of what is shown.
+            self.events.push(What::Voided { target, failures }, now);
         }
-        self.events.push(What::Voided { target, failures }, now);
     }
 
     /// Strikes that were void, since the start.

@@ -157,7 +157,7 @@ impl Failover {
         }
         self.witnessed(hit.witness);
         self.hits.push_back((seq, hit));
-        if self.count < self.threshold || self.witnesses() < self.min_handsets {
+        if !self.is_enough() {
             Step::Counted
         } else if self.vouched {
             Step::Enough
@@ -181,6 +181,12 @@ impl Failover {
     /// Different witnesses: served handsets; where none of them is served, sources, because names are invented easily.
     fn witnesses(&self) -> usize {
         if self.served.is_empty() { self.sources.len() } else { self.served.len() }
+    }
+
+    /// The strikes are as many as it takes, by as many witnesses.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.count >= self.threshold && self.witnesses() >= self.min_handsets
     }
 
     /// The strikes are void: the target answered when it was asked. How many they were.

@@ -51,6 +51,7 @@ impl Lines {
 
 /// Runs with the log at this level, in this form.
 fn logged<T>(level: &str, format: Format, run: impl FnOnce(&Lines) -> T) -> T {
+    crate::support::callsites::stay_open();
     let lines = Lines::default();
     let settings = Settings { format, level: level.to_owned() };
     with_default(&to(&settings, lines.clone()), || {

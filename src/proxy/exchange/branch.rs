@@ -163,7 +163,8 @@ impl Branch {
     /// It failed without an answer: where it goes on, if it does. A reset of a reused connection is sent once more on a fresh
     /// one; a target's next address is tried when one cannot be reached.
     pub fn next_hop(&mut self, cause: Cause, outlook: &mut Outlook<'_>) -> Option<Hop> {
-        if !self.is_pending() || self.is_provisional() {
+        // What this machine lacks, it lacks for every address.
+        if !self.is_pending() || self.is_provisional() || cause == Cause::Local {
             return None;
         }
         let hop = self.hop.clone()?;
@@ -208,7 +209,7 @@ pub struct Branches(SmallVec<[Branch; 2]>);
 impl Branches {
     pub fn push(&mut self, branch: Branch) -> BranchId {
         self.0.push(branch);
-        BranchId((self.0.len() - 1) as u8)
+        BranchId((self.0.len() - 1) as u16)
     }
 
     pub fn get(&self, id: BranchId) -> Option<&Branch> {
@@ -220,11 +221,11 @@ impl Branches {
     }
 
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (BranchId, &Branch)> {
-        self.0.iter().enumerate().map(|(place, branch)| (BranchId(place as u8), branch))
+        self.0.iter().enumerate().map(|(place, branch)| (BranchId(place as u16), branch))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (BranchId, &mut Branch)> {
-        self.0.iter_mut().enumerate().map(|(place, branch)| (BranchId(place as u8), branch))
+        self.0.iter_mut().enumerate().map(|(place, branch)| (BranchId(place as u16), branch))
     }
 
     pub fn last(&self) -> Option<&Branch> {

@@ -67,8 +67,12 @@ impl InviteRelay {
             In::Over(id) => self.over(id, outlook, out),
             In::Cancelled => self.cancelled(out),
             In::Timeout => self.timeout(outlook, out),
-            // It goes on being sent, and ends with its own timer.
-            In::Unreached(..) => {}
+            // What an ICMP error says may not last: it goes on being sent. But the caller need not wait to see.
+            In::Unreached(..) => {
+                if !self.finished && !self.branches.iter().any(|(_, branch)| branch.is_provisional()) {
+                    self.launch_alternate(outlook, out);
+                }
+            }
             In::RolledOver | In::TargetsKnown | In::Superseded => {}
         }
     }
@@ -96,6 +100,8 @@ impl InviteRelay {
         let Some(branch) = self.branches.get_mut(id) else { return };
         if up
             && !self.cancelled
+            && !self.finished
+            && !branch.cancelled
             && let Some(hop) = branch.next_hop(failure.cause, outlook)
         {
             branch.state = State::Launched { until: None };

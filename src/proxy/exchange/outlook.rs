@@ -14,7 +14,7 @@ use crate::upstream::Upstream;
 
 /// The place of a branch in its exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BranchId(pub u8);
+pub struct BranchId(pub u16);
 
 /// How long and how often is tried.
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +98,8 @@ pub enum Out {
     Send(BranchId, Flow),
     /// No more retransmissions.
     Hush(ClientId),
-    /// No more requests on this connection: an attempt timed out on it.
-    Suspect(Flow),
+    /// No more requests on this connection, unless something was heard on it since: an attempt timed out on it.
+    Suspect(Flow, Instant),
     /// A client transaction whose answers nobody wants.
     Forget(ClientId),
     /// CANCEL it.

@@ -134,9 +134,8 @@ impl PlainRelay {
                     self.give_up(out);
                 }
             }
-            // It goes on being sent, and ends with its own timer.
-            In::Unreached(..) => {}
-            In::RolledOver | In::TargetsKnown | In::Superseded | In::Cancelled => {}
+            // What an ICMP error says may not last: it goes on being sent, and ends with its own timer.
+            In::Unreached(..) | In::RolledOver | In::TargetsKnown | In::Superseded | In::Cancelled => {}
         }
     }
 

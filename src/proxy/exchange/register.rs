@@ -238,7 +238,10 @@ impl RegisterRelay {
                 branch.pass_over_silent(outlook);
                 branch.state = State::Late { client };
                 out.extend((!insists).then_some(Out::Hush(client)));
-                out.extend(branch.flow.map(Out::Suspect));
+                // Silence to a handset that was never served says nothing about the connection that all share.
+                if let (Some(flow), Some(attempt), false) = (branch.flow, &branch.attempt, insists) {
+                    out.push(Out::Suspect(flow, attempt.started));
+                }
             }
             State::Launched { .. } | State::Opening { .. } => {
                 // Not even a connection: nothing can be answered late.

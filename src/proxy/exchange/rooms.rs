@@ -59,7 +59,7 @@ impl Rooms<'_> {
                 Out::Launch(branch, hop) => self.launch(exchange, index, branch, &hop, now),
                 Out::Send(branch, flow) => self.send(exchange, index, branch, flow, now),
                 Out::Hush(client) => self.transactions.stop_retransmitting(client),
-                Out::Suspect(flow) => self.flows.suspect(flow),
+                Out::Suspect(flow, since) => self.flows.suspect(flow, since),
                 Out::Forget(client) => {
                     index.unbind(client);
                     self.transactions.drop_client(client, now);
@@ -335,9 +335,9 @@ impl Rooms<'_> {
             Some(label) => self.upstream.target(label),
             None => self.upstream.active().map(|(target, _)| target),
         };
-        let Some(hop) = target.and_then(|target| self.flows.addresses.hop_to(target, self.site.transport)) else {
-            return;
-        };
+        let transport = self.site.transport;
+        let in_use = target.and_then(|target| self.flows.hop_in_use(target, transport));
+        let Some(hop) = in_use.or_else(|| self.flows.addresses.hop_to(target?, transport)) else { return };
         let Lease::Open(conn) = self.flows.lease(&hop, now) else {
             self.journal.facts.note_dropped(Side::Phone, "no_flow");
             return;

@@ -154,9 +154,11 @@ impl Flows {
         self.wishes.push_back(NetCommand::Close { conn });
     }
 
-    /// An attempt timed out on this connection: the next one gets another.
-    pub fn suspect(&mut self, flow: Flow) {
-        if let Flow::Conn(conn) = flow {
+    /// An attempt that began then timed out on this connection. If nothing was heard on it meanwhile, the next one gets another.
+    pub fn suspect(&mut self, flow: Flow, since: Instant) {
+        if let Flow::Conn(conn) = flow
+            && self.table.get(conn).is_some_and(|conn| conn.heard <= since)
+        {
             self.table.suspect(conn);
         }
     }

@@ -33,6 +33,8 @@ pub struct Conn {
     pub suspect: bool,
     /// When bytes last went either way, our own keep-alives not counted.
     pub last_used: Instant,
+    /// When a message last came in.
+    pub heard: Instant,
     /// When our last keep-alive or message left.
     pub last_sent: Instant,
     /// When it opened.
@@ -55,6 +57,7 @@ impl Conn {
             sent_by,
             suspect: false,
             last_used: now,
+            heard: now,
             last_sent: now,
             since: now,
             dialogs_until: None,
@@ -117,6 +120,7 @@ impl Connections {
                 sent_by: Arc::from(""),
                 suspect: false,
                 last_used: now,
+                heard: now,
                 last_sent: now,
                 since: now,
                 dialogs_until: None,
@@ -218,6 +222,7 @@ impl Connections {
             && let Some(conn) = self.by_id.get_mut(&id)
         {
             conn.last_used = now;
+            conn.heard = now;
         }
     }
 

@@ -158,10 +158,12 @@ impl Registrar {
         let restored = contact::restore_register(response, answer.edit, &site.key, upward, cap, |id| {
             bindings.get(id).map(|binding| &*binding.contact)
         });
-        self.served.note(site.handset(what.aor, what.from.remote.ip()), now);
         let Some(upward) = upward else { return };
         if upward.wildcard {
             self.bindings.remove_aor(what.aor);
+        }
+        if restored.granted.iter().any(|(_, granted)| *granted > 0) {
+            self.served.note(site.handset(what.aor, what.from.remote.ip()), now);
         }
         for bound in &upward.bound {
             let granted = restored.granted.iter().find(|(id, _)| *id == bound.id).map_or(0, |(_, granted)| *granted);

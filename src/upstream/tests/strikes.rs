@@ -401,3 +401,24 @@ fn what_names_the_targets_does_not_change_while_it_runs() {
     bench.upstream.reconfigure(other);
     assert_eq!(*bench.upstream.settings(), settings());
 }
+
+#[test]
+fn strikes_taken_back_end_the_doubt() {
+    let mut bench = Bench::with("ab");
+    let unserved = |n| Witness { handset: HandsetId(n), source: SourceId(n), standing: Standing::Unserved };
+    let mut attempts = Vec::new();
+    for n in 0..3 {
+        let attempt = bench.begin();
+        bench.upstream.finish_because(&attempt, unserved(n), TIMEOUT, None, bench.now);
+        attempts.push(attempt);
+    }
+    bench.drain();
+    assert_eq!(bench.take(|a| matches!(a, UpstreamAction::Ask { .. })).len(), 1);
+    for attempt in &attempts {
+        assert!(bench.upstream.late_answer(attempt));
+    }
+    assert_eq!(bench.count(), 0);
+    let epoch = attempts[0].epoch;
+    bench.upstream.asked(epoch, false, bench.now);
+    assert_eq!(bench.active(), 'a', "no strike is left");
+}

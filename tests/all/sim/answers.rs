@@ -161,6 +161,8 @@ fn what_the_pbx_says_beside_the_contact_reaches_the_phone_as_it_was() {
         assert_eq!((world.server("a").registers(), world.count()), (1, 0));
         let arrived =
             String::from_utf8(world.phones[phone].answered.as_deref().expect("an answer").to_vec()).expect("text");
-        assert!(SAID.iter().all(|line| arrived.contains(&format!("\r\n{line}\r\n"))), "{arrived}");
+        // A fold means a space (RFC 3261 §7.3.1) and is sent as one.
+        let as_it_was = |line: &&str| arrived.contains(&format!("\r\n{}\r\n", line.replace(",\r\n  ", ", ")));
+        assert!(SAID.iter().all(as_it_was), "{arrived}");
     }
 }

@@ -140,6 +140,7 @@ impl World {
 
     #[allow(clippy::disallowed_methods)]
     fn begin(setup: Setup, dns: Vec<Result<RecordSet, LookupFailure>>) -> World {
+        crate::support::callsites::stay_open();
         let now = Instant::now();
         let metrics = Metrics::new();
         let mut upstream = simulated::srv(DOMAIN, setup.transport);

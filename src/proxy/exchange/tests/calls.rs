@@ -88,3 +88,18 @@ fn what_every_register_allocates_stays_small() {
         assert!(size <= 1_032, "{what}: {size} bytes");
     }
 }
+
+#[test]
+fn a_branch_that_lost_the_call_is_not_sent_again() {
+    let mut table = Table::new(&["a", "b"], invite(Course::Active, false), policy(), &[Silence, Status(200), Silence]);
+    table.feed(In::Begin);
+    table.go_on(5);
+    // The first connection had been open before.
+    table.now = table.begun + Duration::from_secs(20);
+    if let Some(branch) = table.relay.branches_mut().get_mut(BranchId(0)) {
+        let client = branch.client().expect("sent");
+        branch.sent(client, Flow::Conn(ConnId(2)), true);
+    }
+    table.feed(In::Lost(BranchId(0), Cause::Timeout.into()));
+    assert_eq!(table.lines, ["0 launch a", "4 hush, launch b", "4 relay b, cancel"]);
+}

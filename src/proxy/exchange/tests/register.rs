@@ -172,3 +172,19 @@ fn what_pauses_leaves_with_a_rollover_and_ends_with_a_newer_register() {
     assert_eq!(table.lines, ["0 launch a"], "no further try, and nothing to relay");
     assert!(!table.relay.waits() && table.relay.branches().is_quiet());
 }
+
+#[test]
+fn any_number_of_attempts_keeps_its_place() {
+    let policy = Policy { attempt_timeout: Duration::from_millis(100), ..policy() };
+    let relay = |now: Instant| {
+        let witness = Witness { handset: HandsetId(1), source: SourceId(1), standing: Standing::Served };
+        Relay::Register(RegisterRelay::new(witness, false, now + Duration::from_secs(32)))
+    };
+    let mut table = Table::new(&["a"], relay, policy, &[]);
+    let source = Source::Srv { name: "_sip._udp.example.com".into() };
+    let settings = upstream::Settings { min_handsets: 2, ..upstream::Settings::new(source, Transport::Udp) };
+    table.upstream.reconfigure(settings);
+    table.transactions = Transactions::with_seed(Timers::default(), 1000, [0; 16]);
+    // Each 100 ms one, for 32 s.
+    assert_eq!(table.play(40).len(), 321);
+}
