@@ -72,7 +72,7 @@ const ABOUT: &[About] = &[
     about("upstream_keepalive", "25s", "From 5 s to 1 h. A double CRLF on every open way to a target (RFC 5626 section 4.4.1): what lies between forgets a silent one."),
     about("exhausted", "silent", "`silent` makes a phone try again on its short timer, where an error code would send many to their long one."),
     about("invite_alternate", "true", "An INVITE that meets a transport error, or 4 s without any answer. Neither the active target nor the count changes."),
-    about("nameserver", "192.0.2.53", "Port 53 without a port."),
+    about("nameserver", "192.0.2.53", "Port 53 without a port. Asked with EDNS(0) and the letters of the name in mixed case; a server or firewall that cannot bear that is asked without, and over TCP where nothing else passes: no setting is needed, and what worked is remembered for an hour. DNS over TLS is not spoken; a resolver on the same machine can."),
     about("state_dir", "/var/lib/holdline", "One directory for one Holdline. Damaged, full or read-only it is a warning, and phones are served all the same. Without it a restart goes back to the first target."),
     about("control", "/run/holdline/control.sock", ""),
     about("drain_timeout", "25s", "Up to 1 h. Keep it below the time that the process is given to end (`terminationGracePeriodSeconds`, `TimeoutStopSec`)."),
