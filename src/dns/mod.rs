@@ -121,6 +121,16 @@ impl Resolver {
         }
     }
 
+    /// The name servers that are asked now, in their order; none where they cannot be found out.
+    #[must_use]
+    pub fn nameservers(&self) -> Vec<SocketAddr> {
+        let servers = match &self.0.servers {
+            Origin::Configured(servers) => servers.clone(),
+            Origin::System(system) => system.servers(),
+        };
+        servers.map(|servers| servers.addresses().to_vec()).unwrap_or_default()
+    }
+
     /// Whether a host (of a static outbound proxy) publishes SRV records: the first such name.
     pub async fn srv_hint(&self, host: &str) -> Option<String> {
         if host.parse::<IpAddr>().is_ok() {

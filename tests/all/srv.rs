@@ -10,6 +10,7 @@ mod names;
 mod probes;
 mod shape;
 mod stage;
+mod ticket;
 mod tls;
 mod watch;
 
