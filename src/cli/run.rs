@@ -41,7 +41,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     runtime.block_on(serve(args, layers, config, admin))
 }
 
-fn cannot_bind_admin(addr: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+pub(super) fn cannot_bind_admin(addr: SocketAddr, error: &std::io::Error) -> anyhow::Error {
     let remedy = bind_remedy(error, Transport::Tcp, addr, "--admin");
     anyhow::anyhow!("cannot bind the admin listener {addr}: {error}; {remedy}")
 }

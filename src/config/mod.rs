@@ -358,20 +358,20 @@ fn state_dir(layers: &Layers) -> Result<Option<PathBuf>, ConfigError> {
     }
 }
 
-/// Where a running Holdline with such settings is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whereabouts {
-    /// The admin listener, as it is bound.
-    pub admin: SocketAddr,
-    /// The control socket, if there is one.
-    pub control: Option<PathBuf>,
+/// The settings that say where a running Holdline is reached.
+pub const WHEREABOUTS: [&str; 3] = ["admin", "control", "state_dir"];
+
+/// The admin listener of a Holdline that runs with such settings, as it is bound. Nothing else is looked at.
+pub fn admin_address(layers: &Layers) -> Result<SocketAddr, ConfigError> {
+    listen::admin(layers)
 }
 
-/// Reads of a configuration only what leads to the Holdline that runs with it.
-pub fn whereabouts(layers: &Layers) -> Result<Whereabouts, ConfigError> {
-    let state_dir = layers.one("state_dir", value::path)?;
-    let control = layers.one("control", value::path)?.or_else(|| state_dir.map(|dir| dir.join(DEFAULT_NAME)));
-    Ok(Whereabouts { admin: listen::admin(layers)?, control })
+/// The control socket of a Holdline that runs with such settings, if there is one. Nothing else is looked at.
+pub fn control_path(layers: &Layers) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(path) = layers.one("control", value::path)? {
+        return Ok(Some(path));
+    }
+    Ok(layers.one("state_dir", value::path)?.map(|dir| dir.join(DEFAULT_NAME)))
 }
 
 /// The path given, else the one in the state directory, if there is one.
