@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::dns::Resolver;
@@ -72,9 +73,9 @@ pub struct Live {
 #[derive(Debug)]
 pub enum Request {
     /// The upstream's part of `/status`.
-    Status(oneshot::Sender<serde_json::Value>),
+    Status(oneshot::Sender<Value>),
     /// The same with the last hour, minute by minute: what the status page draws.
-    StatusWithHistory(oneshot::Sender<serde_json::Value>),
+    StatusWithHistory(oneshot::Sender<Value>),
     /// Phones that match, at most so many. For the control socket alone.
     Phones(Query, usize, oneshot::Sender<Phones>),
     /// An operator's rollover: to this target, or to the next one.
@@ -304,6 +305,7 @@ impl Driver {
             self.metrics.failover_last.set(unix_now().as_secs_f64());
         }
         self.save_bindings(now);
+        self.metrics.store_failing.set(self.store.as_ref().is_some_and(Store::is_failing).into());
     }
 
     fn save_bindings(&mut self, now: Instant) {
@@ -339,15 +341,32 @@ impl Driver {
         Ok(())
     }
 
+    /// Adds what the core does not know: whose status it is, whether state is kept, whether the settings are those of the file,
+    /// and when the certificates end that targets have shown.
+    fn completed(&self, mut status: Value) -> Value {
+        status["instance"] = self.metrics.instance().into();
+        status["store"] = serde_json::json!({
+            "configured": self.store.is_some(),
+            "failing": self.store.as_ref().is_some_and(Store::is_failing),
+        });
+        status["config"] = serde_json::json!({ "refused": self.metrics.config_refused() });
+        let targets = status.pointer_mut("/upstream/targets").and_then(Value::as_array_mut);
+        for target in targets.into_iter().flatten() {
+            let end = target["target"].as_str().and_then(|label| self.metrics.shown_certificate(label));
+            target["certificate_not_after"] = end.into();
+        }
+        status
+    }
+
     #[allow(clippy::disallowed_methods)]
     fn answer(&mut self, request: Request) {
         // Whoever asked may have gone away meanwhile: that is his affair.
         match request {
             Request::Status(to) => {
-                let _ = to.send(self.core.status(Instant::now()));
+                let _ = to.send(self.completed(self.core.status(Instant::now())));
             }
             Request::StatusWithHistory(to) => {
-                let _ = to.send(self.core.status_with_history(Instant::now()));
+                let _ = to.send(self.completed(self.core.status_with_history(Instant::now())));
             }
             Request::Phones(query, limit, to) => {
                 let _ = to.send(self.core.phones(&query, limit, Instant::now()));

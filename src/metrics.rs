@@ -4,14 +4,15 @@
 //! every series exists at 0 before anything happens. Only the targets' series come and go ([`Metrics::set_targets`]).
 //! Never a label from an AOR, an address, a Call-ID or a User-Agent.
 
+mod certificates;
 mod family;
 mod labels;
 mod targets;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 pub use family::Family;
 pub use labels::{
@@ -22,6 +23,7 @@ pub use targets::{MAX_TARGETS, TargetLabels, TargetMetrics};
 
 use crate::flow::{Side, Transport};
 use crate::message::Method;
+use certificates::Certificates;
 use family::Families;
 use labels::{CONNECTION_ERRORS, DROP_REASONS, position};
 use targets::Targets;
@@ -63,6 +65,8 @@ pub struct Metrics {
     pub draining: IntGauge,
     /// The configuration read last, certificates included, was accepted (0 or 1).
     pub config_last_reload_successful: IntGauge,
+    /// The state directory cannot be written (0 or 1).
+    pub store_failing: IntGauge,
 
     requests: Vec<IntCounter>,
     responses: Vec<IntCounter>,
@@ -79,7 +83,9 @@ pub struct Metrics {
     lookup_duration: Vec<Histogram>,
     failovers: Vec<IntCounter>,
     limits: Vec<IntGauge>,
-    certificate_not_after: GaugeVec,
+    certificates: Certificates,
+    instance_info: IntGaugeVec,
+    said: RwLock<Said>,
     targets: Targets,
     families: Vec<Family>,
     registry: Registry,
@@ -154,11 +160,15 @@ impl Metrics {
             "Connections that failed or broke, by reason.",
         );
         let handshakes = f.counters("tls_handshakes_total", &["side", "outcome"], "TLS handshakes, by outcome.");
-        let certificate_not_after = f.timestamps(
+        let certificates = f.certificates(
             "tls_certificate_not_after_timestamp_seconds",
-            &["role"],
-            "When the certificate in use ends (Unix time); absent without one.",
+            "When a certificate ends (Unix time): ours (listener, client), or the one a target showed last (upstream); absent without one.",
         );
+        let store_failing = f.gauge(
+            "store_failing",
+            "1 while the state directory cannot be written: a restart would begin without what has happened since.",
+        );
+        let instance_info = f.gauges("instance_info", &["name"], "Always 1: the name of this instance.");
         let received_bytes = f.counters("received_bytes_total", &["side"], "Bytes of SIP received.");
         let sent_bytes = f.counters("sent_bytes_total", &["side"], "Bytes of SIP sent.");
         let udp_receive_drops = f.counters(
@@ -226,7 +236,10 @@ impl Metrics {
             bindings_orphaned,
             draining,
             config_last_reload_successful,
-            certificate_not_after,
+            certificates,
+            store_failing,
+            instance_info,
+            said: RwLock::default(),
             targets,
             families: f.list,
             registry: f.registry,
@@ -315,13 +328,53 @@ impl Metrics {
     /// `tls_certificate_not_after_timestamp_seconds`, in seconds since 1970. The series exists from the first call on:
     /// an end in 1970 would ring every alarm.
     pub fn set_certificate_not_after(&self, role: CertificateRole, seconds: f64) {
-        self.certificate_not_after.with_label_values(&[role.as_str()]).set(seconds);
+        self.certificates.set_own(role, seconds);
+    }
+
+    /// The name of this instance, once, at the start.
+    pub fn set_instance(&self, name: &str) {
+        self.instance_info.with_label_values(&[name]).set(1);
+        name.clone_into(&mut self.said.write().unwrap_or_else(PoisonError::into_inner).instance);
+    }
+
+    /// As in `instance_info`.
+    #[must_use]
+    pub fn instance(&self) -> String {
+        self.said.read().unwrap_or_else(PoisonError::into_inner).instance.clone()
+    }
+
+    /// Why the settings read last were not taken; `None` where they were. `config_last_reload_successful`, in words.
+    pub fn set_config_refused(&self, why: Option<&str>) {
+        self.config_last_reload_successful.set(why.is_none().into());
+        self.said.write().unwrap_or_else(PoisonError::into_inner).config_refused = why.map(str::to_owned);
+    }
+
+    /// As it was set last.
+    #[must_use]
+    pub fn config_refused(&self) -> Option<String> {
+        self.said.read().unwrap_or_else(PoisonError::into_inner).config_refused.clone()
+    }
+
+    /// The same for the certificate that a target (`host:port`) showed, accepted or not. One that is not announced has no
+    /// series.
+    pub fn set_shown_certificate(&self, target: &str, not_after: i64) {
+        if self.targets.is_listed(target) {
+            self.certificates.set_shown(target, not_after);
+        }
+    }
+
+    /// When the certificate ends that this target showed last, in seconds since 1970.
+    #[must_use]
+    pub fn shown_certificate(&self, target: &str) -> Option<i64> {
+        self.certificates.shown(target)
     }
 
     /// Announces the target set: new targets get series at 0, vanished ones lose theirs, those that stay keep their
     /// counts. Beyond [`MAX_TARGETS`] a target has no series.
     pub fn set_targets(&self, targets: &[TargetLabels<'_>]) {
-        self.targets.set(targets);
+        for gone in self.targets.set(targets) {
+            self.certificates.forget(&gone);
+        }
     }
 
     /// The handles of one target (`host:port`); of a target that is not announced, handles that nothing shows.
@@ -347,6 +400,13 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").field("families", &self.families.len()).finish_non_exhaustive()
     }
+}
+
+/// What numbers alone do not say.
+#[derive(Debug, Default)]
+struct Said {
+    instance: String,
+    config_refused: Option<String>,
 }
 
 /// Commit of the build, where the build says it (`HOLDLINE_REVISION`).

@@ -126,7 +126,7 @@ impl Reloader {
             self.complain(Refused::Tls(error), told);
             return Ok(());
         }
-        self.metrics.config_last_reload_successful.set(1);
+        self.metrics.set_config_refused(None);
         let repaired = self.complaint.take().is_some();
 
         let rewritten = layers.files().into_iter().filter(|(_, path)| {
@@ -171,11 +171,11 @@ impl Reloader {
 
     /// One line for each thing that is wrong, not one for each look at it.
     fn complain(&mut self, refused: Refused, told: bool) {
-        self.metrics.config_last_reload_successful.set(0);
         let complaint = match &refused {
             Refused::Config(error) => error.to_string(),
             Refused::Tls(error) => error.to_string(),
         };
+        self.metrics.set_config_refused(Some(&complaint));
         if !told && self.complaint.as_ref() == Some(&complaint) {
             return;
         }

@@ -48,6 +48,7 @@ pub(super) fn cannot_bind_admin(addr: SocketAddr, error: &std::io::Error) -> any
 
 async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> Result<(), Failure> {
     let metrics = Metrics::new();
+    metrics.set_instance(&config.instance);
     // Before anything is bound: a signal from here on is a drain, never a sudden death.
     let stop = Stop::listen()?;
     let hangup = signal(SignalKind::hangup()).context("signals cannot be received")?;

@@ -118,6 +118,8 @@ pub const KEYS: &[Key] = &[
         "After SIGTERM, leave at the latest after this long")),
     key("admin", "admin", "HOLDLINE_ADMIN", "ADDR:PORT", "0.0.0.0:9460",
         "Where the status page, /metrics, /livez, /readyz and /status are served"),
+    key("instance", "instance", "HOLDLINE_INSTANCE", "NAME", "",
+        "Name of this instance on the status page, in /status and in metrics; else the machine's"),
     key("log_format", "log-format", "HOLDLINE_LOG_FORMAT", "text|json", "text",
         "Form of the log on standard error"),
     live(key("log_level", "log-level", "HOLDLINE_LOG_LEVEL", "error|warn|info|debug|trace", "info",

@@ -55,6 +55,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The admin listener.
     pub admin: SocketAddr,
+    /// The name of this instance.
+    pub instance: String,
     /// The log's form and level.
     pub log: logging::Settings,
     /// What an operator should know about this configuration: one log line each.
@@ -117,6 +119,7 @@ impl Config {
             drain_timeout: layers
                 .need("drain_timeout", |t| value::duration(t, Duration::ZERO, Duration::from_secs(3600)))?,
             admin: listeners.admin,
+            instance: layers.one("instance", value::label)?.unwrap_or_else(machine),
             log: logging::Settings {
                 format: layers.need("log_format", |t| {
                     value::choice(t, &[("text", logging::Format::Text), ("json", logging::Format::Json)])
@@ -141,6 +144,12 @@ impl Note {
     fn info(text: impl Into<String>) -> Self {
         Note { warning: false, text: text.into() }
     }
+}
+
+/// The machine's own name.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    value::label(name.trim()).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "holdline".to_owned())
 }
 
 /// What srv, outbound_proxy, transport and domain say together.

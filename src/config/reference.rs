@@ -40,7 +40,7 @@ const ABOUT: &[About] = &[
     about("listen", "udp:0.0.0.0:5060",
         "One for each transport and address. `advertise` is what stands in Via and Record-Route towards phones; without it, the address \
          that the packet arrived on. A wildcard address is never told to anybody. `tls` needs `tls_cert` and `tls_key`. Port 0 takes any \
-         port, which the log says."),
+         port, which the log says. The default is `[::]` where the machine has IPv6 addresses and, but for loopback, no IPv4 address."),
     about("tls_cert", "/etc/holdline/tls.crt", "The server's own certificate first, then its chain. Read together with `tls_key`: a pair that does not fit is not taken."),
     about("tls_key", "/etc/holdline/tls.key", "Without a passphrase; RSA, ECDSA or Ed25519."),
     about("upstream_bind", "0.0.0.0:5080",
@@ -76,7 +76,8 @@ const ABOUT: &[About] = &[
     about("state_dir", "/var/lib/holdline", "One directory for one Holdline. Damaged, full or read-only it is a warning, and phones are served all the same. Without it a restart goes back to the first target."),
     about("control", "/run/holdline/control.sock", ""),
     about("drain_timeout", "25s", "Up to 1 h. Keep it below the time that the process is given to end (`terminationGracePeriodSeconds`, `TimeoutStopSec`)."),
-    about("admin", "0.0.0.0:9460", "Nothing there changes anything, and nothing shows who the phones are; yet it is better not reachable for strangers."),
+    about("admin", "0.0.0.0:9460", "Nothing there changes anything, and nothing shows who the phones are; yet it is better not reachable for strangers. The default is `[::]:9460` where `listen` would be `[::]`."),
+    about("instance", "branch-berlin", "Any text of at most 64 characters that fits on a line: for whoever looks at several status pages."),
     about("log_format", "json", "Its fields: [logs.md](logs.md)."),
     about("log_level", "info", "For Holdline's own lines; libraries stay at `warn`. The environment variable `RUST_LOG`, where it is set, replaces it and cannot be changed while Holdline runs."),
     about("limit_transactions", "65536", "From 16 to 10000000."),
@@ -117,7 +118,8 @@ Where several values may be given, the flag is repeated, the file has a list, an
 an answer: there is none.
 
 A mistake is told in one line that names the setting, the value, where it came from and what would be right; the process ends with code
-78. `holdline run --check` validates and leaves.
+78. `holdline run --check` validates and leaves: it refuses what `run` would refuse on this
+machine, and warns of what `run` would warn of; a port or a state directory that is in use is not its business.
 
 The file, and every file it names, is read again within four seconds after it has changed, and at once on SIGHUP. *Live* settings take
 effect then; the others at the next start, which the log says. A mistake in them changes nothing: the old settings stay, the log

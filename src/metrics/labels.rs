@@ -201,6 +201,8 @@ label! {
         Listener => "listener",
         /// Shown to the upstream (mutual TLS).
         Client => "client",
+        /// Shown by a target.
+        Upstream => "upstream",
     }
 }
 

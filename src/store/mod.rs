@@ -121,6 +121,9 @@ impl Store {
             );
         }
         let pending = Arc::new(Pending::default());
+        if database.is_none() {
+            pending.begins_failing();
+        }
         let writer = Writer::new(path, database, restored.key, restored.upstream.clone());
         if fresh_key {
             pending.key_is_new();
@@ -148,6 +151,12 @@ impl Store {
     #[must_use = "false means that nothing was kept"]
     pub fn flush(&self) -> bool {
         self.thread.is_some() && self.pending.flush()
+    }
+
+    /// True while the file cannot be written: a restart would begin without what has happened since.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.thread.is_none() || self.pending.is_failing()
     }
 
     /// Differences that were thrown away because too many waited for a disk that takes none.

@@ -45,6 +45,7 @@ struct State {
     flush_done: u64,
     /// Whether the last write succeeded.
     healthy: bool,
+    failing: bool,
     dropped: u64,
 }
 
@@ -168,8 +169,20 @@ impl Pending {
         self.ended(flush, false);
     }
 
+    /// The last write failed, or there will be none. The file counts as written until the first one was tried.
+    pub fn is_failing(&self) -> bool {
+        let state = self.lock();
+        state.dead || state.failing
+    }
+
+    /// For a start without a file.
+    pub fn begins_failing(&self) {
+        self.lock().failing = true;
+    }
+
     fn ended(&self, flush: u64, healthy: bool) {
         let mut state = self.lock();
+        state.failing = !healthy;
         state.flush_done = state.flush_done.max(flush);
         state.healthy = healthy;
         drop(state);

@@ -18,6 +18,9 @@ use crate::flow::Cause;
 /// So many strikes are kept to be told of. With a higher threshold the oldest are forgotten, though still counted.
 pub const MAX_STRIKES: usize = 32;
 
+/// So many handsets that have failed are told apart; more are told as so many.
+pub const MAX_FAILED: usize = 1024;
+
 /// One REGISTER attempt under way. Obtained from [`Upstream::begin_attempt`](super::Upstream::begin_attempt).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
@@ -68,6 +71,8 @@ pub struct Tally {
     pub hits: Vec<Hit>,
     /// How many different handsets they came from.
     pub handsets: usize,
+    /// How many different handsets have failed since the first of them, those included whose failure was the same event.
+    pub failed: usize,
 }
 
 /// The count, for one instance of Holdline and all its handsets.
@@ -86,6 +91,8 @@ pub struct Failover {
     hits: VecDeque<(u64, Hit)>,
     /// Handsets of the counted strikes. Never larger than the greater of `threshold` and `min_handsets`: by then it is enough.
     handsets: BTreeSet<u64>,
+    /// Handsets that have failed since the first strike, counted or not, at most [`MAX_FAILED`].
+    failed: BTreeSet<u64>,
 }
 
 impl Failover {
@@ -101,6 +108,7 @@ impl Failover {
             count: 0,
             hits: VecDeque::new(),
             handsets: BTreeSet::new(),
+            failed: BTreeSet::new(),
         }
     }
 
@@ -129,12 +137,24 @@ impl Failover {
                 self.clear();
                 Step::Cleared
             }
-            Class::Failure if attempt.seq < self.fence => Step::Unmoved,
+            Class::Failure if attempt.seq < self.fence => {
+                if self.count > 0 {
+                    self.note_failed(hit.handset);
+                }
+                Step::Unmoved
+            }
             Class::Failure => self.strike(attempt.seq, hit),
         }
     }
 
+    fn note_failed(&mut self, handset: u64) {
+        if self.failed.len() < MAX_FAILED {
+            self.failed.insert(handset);
+        }
+    }
+
     fn strike(&mut self, seq: u64, hit: Hit) -> Step {
+        self.note_failed(hit.handset);
         self.fence = self.next_seq;
         self.count = self.count.saturating_add(1);
         if self.hits.len() == MAX_STRIKES {
@@ -162,6 +182,7 @@ impl Failover {
             && !self.hits.iter().any(|(_, hit)| hit.handset == handset)
         {
             self.handsets.remove(&handset);
+            self.failed.remove(&handset);
         }
         true
     }
@@ -173,6 +194,7 @@ impl Failover {
             count: self.count,
             hits: self.hits.iter().map(|(_, hit)| hit.clone()).collect(),
             handsets: self.handsets.len(),
+            failed: self.failed.len(),
         };
         self.clear();
         tally
@@ -183,6 +205,7 @@ impl Failover {
         self.count = 0;
         self.hits.clear();
         self.handsets.clear();
+        self.failed.clear();
     }
 
     /// Number of the current activation; 0 before the first.
@@ -256,6 +279,34 @@ mod tests {
         assert_eq!(machine.finish(&second, Class::Success, hit(now, 1)), Step::Cleared);
         assert_eq!(machine.finish(&early, Class::Failure, hit(now, 2)), Step::Unmoved);
         assert_eq!(machine.count(), 0);
+    }
+
+    /// Of a black hole every handset's time-out is the same event: one handset is counted, and all have failed.
+    #[test]
+    fn handsets_that_failed_are_told_though_strikes_are_serial() {
+        let (mut machine, now) = machine(3, 1);
+        for round in 0..3 {
+            let attempts: Vec<_> = (0..200).map(|n| (n, machine.begin("a:1".into(), now))).collect();
+            let counted = if round == 2 { Step::Enough } else { Step::Counted };
+            for (n, attempt) in attempts {
+                let step = machine.finish(&attempt, Class::Failure, hit(now, n));
+                assert_eq!(step, if n == 0 { counted } else { Step::Unmoved });
+                if step == Step::Enough {
+                    let tally = machine.activate();
+                    assert_eq!((tally.handsets, tally.failed), (1, 200));
+                    break;
+                }
+            }
+        }
+        assert_eq!(machine.activate().failed, 0, "a new activation begins anew");
+        // One handset that the PBX refuses to serve, while others succeed, stays one.
+        let refused = machine.begin("b:1".into(), now);
+        machine.finish(&refused, Class::Failure, hit(now, 1));
+        let fine = machine.begin("b:1".into(), now);
+        machine.finish(&fine, Class::Success, hit(now, 2));
+        let refused = machine.begin("b:1".into(), now);
+        machine.finish(&refused, Class::Failure, hit(now, 1));
+        assert_eq!(machine.activate().failed, 1);
     }
 
     #[test]

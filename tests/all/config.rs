@@ -170,6 +170,7 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--invite-alternate", "no"], &["invite_alternate", "no", "true or false"]),
         (&[SRV, "--drain-timeout", "1d"], &["drain_timeout", "1d", "not a duration"]),
         (&[SRV, "--state-dir", "a.crt"], &["state_dir", "a.crt", "not a directory"]),
+        (&[SRV, "--instance", "a\nb"], &["instance", "one line"]),
         (&[SRV, "--log-format", "xml"], &["log_format", "xml", "text or json"]),
         (&[SRV, "--log-level", "loud"], &["log_level", "loud", "info"]),
         (&[SRV, "--limit-transactions", "0"], &["limit_transactions", "0", "whole number"]),
@@ -365,6 +366,7 @@ state_dir = "state"
 control = "control.sock"
 drain_timeout = "1m"
 admin = "127.0.0.1:9461"
+instance = "branch berlin"
 log_format = "json"
 log_level = "debug"
 limit_transactions = 1000
@@ -502,4 +504,30 @@ fn an_empty_variable_says_nothing_to_the_operators_commands_either() {
     refused(&output, 69, &["/var/lib/holdline/control.sock"], "phones");
     let output = holdline(&["roll", "--state-dir=here"], &[("HOLDLINE_CONTROL", "")], Path::new("/"));
     refused(&output, 69, &["here/control.sock"], "roll");
+}
+
+/// In a network namespace that has loopback and one IPv6 address.
+#[test]
+fn a_host_without_ipv4_is_served_with_the_defaults() {
+    const TEST: &str = "config::a_host_without_ipv4_is_served_with_the_defaults";
+    const SCRIPT: &str = "ip link set lo up && ip address add 2001:db8::5/128 dev lo nodad || exit 99
+        \"$0\" run --check --outbound-proxy=192.0.2.1 || exit 98
+        \"$0\" run --outbound-proxy=192.0.2.1 2>/dev/null &
+        for turn in $(seq 300); do \"$0\" healthcheck 2>/dev/null && break; sleep 0.1; done
+        \"$0\" status --admin='[2001:db8::5]:9460'; code=$?
+        kill $!; wait $!; exit $code";
+    if !crate::peers::installed(TEST, &["unshare", "ip"]) {
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-c", SCRIPT, env!("CARGO_BIN_EXE_holdline")]);
+    let output = command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if errors.contains("unshare: ") || output.status.code() == Some(99) {
+        crate::peers::not_run(TEST, &["a network namespace"]);
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{said}{errors}");
+    assert!(said.contains("phones    udp [::]:5060") && said.contains("admin     [::]:9460"), "{said}");
+    assert!(said.contains("OK           phones are at 192.0.2.1:5060"), "{said}");
 }

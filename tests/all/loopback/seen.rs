@@ -19,6 +19,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("dns_stale", "gauge", &[]),
     ("targets", "gauge", &[]),
     ("target_info", "gauge", &["priority", "target", "transport", "weight"]),
+    ("target_priority", "gauge", &["target"]),
     ("target_active", "gauge", &["target"]),
     ("target_consecutive_register_failures", "gauge", &["target"]),
     ("failover_threshold", "gauge", &[]),
@@ -41,13 +42,15 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("connections", "gauge", &["side", "transport"]),
     ("connection_errors_total", "counter", &["reason", "side", "transport"]),
     ("tls_handshakes_total", "counter", &["outcome", "side"]),
-    ("tls_certificate_not_after_timestamp_seconds", "gauge", &["role"]),
+    ("tls_certificate_not_after_timestamp_seconds", "gauge", &["role", "target"]),
     ("received_bytes_total", "counter", &["side"]),
     ("sent_bytes_total", "counter", &["side"]),
     ("udp_receive_drops_total", "counter", &["side"]),
     ("udp_large_datagrams_total", "counter", &["direction", "side"]),
     ("draining", "gauge", &[]),
     ("config_last_reload_successful", "gauge", &[]),
+    ("store_failing", "gauge", &[]),
+    ("instance_info", "gauge", &["name"]),
 ];
 
 /// Closed sets of label values, each of which exists from the start.

@@ -118,3 +118,41 @@ async fn tls_mutual() {
     let end = "tls_certificate_not_after_timestamp_seconds{role=\"client\"}";
     assert!(stage.holdline.metrics().await.get(end) > 0);
 }
+
+#[tokio::test]
+async fn tls_the_end_of_the_upstreams_certificate_is_known_whether_or_not_it_is_accepted() {
+    let authority = Authority::new("pbx authority");
+    let good = authority.sign("pbx", &["pbx.example"]);
+    let expired = authority.expired("old", &["pbx.example"]);
+    for (files, accepted) in [(good, true), (expired, false)] {
+        let stage = behind_tls(&authority, &files, None).start().await;
+        assert_eq!(stage.phone("100").register().await.is_registered(), accepted);
+        let label = &stage.labels[0];
+        let series = format!("tls_certificate_not_after_timestamp_seconds{{role=\"upstream\",target=\"{label}\"}}");
+        let end = stage.holdline.metrics().await.get(&series);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(end > now, accepted, "{end}");
+        let status = stage.holdline.status().await;
+        assert_eq!(status["upstream"]["targets"][0]["certificate_not_after"], end, "{status:#}");
+    }
+}
+
+/// Nobody needs to open the log.
+#[tokio::test]
+async fn tls_expired_certificates_of_every_target_are_told_with_their_reason_by_the_status() {
+    let authority = Authority::new("pbx authority");
+    let files = authority.expired("old", &["pbx.example"]);
+    let stage = behind_tls(&authority, &files, None).start().await;
+    for _ in 0..3 {
+        assert!(!stage.phone("100").register().await.is_registered());
+    }
+    stage.holdline.until("all_targets_failed", 1).await;
+    let admin = stage.holdline.admin().to_string();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdline"));
+    let output = command.args(["status", "--admin", &admin]).env_clear().output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let verdict = said.lines().nth(1).unwrap();
+    assert!(verdict.starts_with("ALARM ") && verdict.contains("tls ") && verdict.contains("expired"), "{said}");
+    assert!(said.contains("docs/runbook.md#certificate") && said.contains(", ENDED"), "{said}");
+    assert!(!said.contains("0 of 3"), "{said}");
+}
