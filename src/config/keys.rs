@@ -80,6 +80,8 @@ pub const KEYS: &[Key] = &[
     live(many(key("allow", "allow", "HOLDLINE_ALLOW", "CIDR",
         "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,169.254.0.0/16,fc00::/7,fe80::/10",
         "Who may send to the phone side; behind an address-translating load balancer the default admits everybody"))),
+    many(key("proxy_protocol", "proxy-protocol", "HOLDLINE_PROXY_PROTOCOL", "CIDR", "",
+        "Load balancers that say with a PROXY header (version 1 or 2) whose connection it is")),
     key("contact", "contact", "HOLDLINE_CONTACT", "rewrite|path", "rewrite",
         "How the PBX reaches a phone: by Holdline's own Contact, or by Path (RFC 3327) where the phone supports it"),
     key("contact_key", "contact-key", "HOLDLINE_CONTACT_KEY", "FILE", "",

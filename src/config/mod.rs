@@ -105,6 +105,7 @@ impl Config {
             transport: TransportSettings {
                 listen: listeners.listen,
                 upstream_bind: listeners.upstream_bind,
+                proxy_protocol: layers.many("proxy_protocol", value::network)?,
                 tls,
                 connect_timeout,
                 limits: Limits { connections, ..Limits::default() },

@@ -56,6 +56,10 @@ const ABOUT: &[About] = &[
          which setting would have accepted a certificate that was refused. A static outbound proxy is verified by its own name."),
     about("upstream_allow", "198.51.100.0/24", "For PBXs whose calls come from other addresses than their SRV targets have. Targets of earlier answers stay admitted, the last 64 of them."),
     about("allow", "192.168.0.0/16", "Loopback, RFC 1918, CGNAT, ULA and link-local by default. A connection of somebody who is taken out is closed."),
+    about("proxy_protocol", "10.0.0.0/8",
+        "On the TCP and TLS listeners. A connection from there must begin with a header, and `allow`, the log and `holdline phones` go by the \
+         handset that it names; without one it is closed. From anywhere else a header closes the connection, and the log says so. LOCAL \
+         and UNKNOWN (health checks) stand for the load balancer itself."),
     about("contact", "rewrite",
         "`rewrite` works with every registrar. `path` leaves the phone's Contact alone and adds a Path header, if the phone says \
          `Supported: path`; else it is as `rewrite`. A change makes every phone look like a new one to the PBX until the old registrations expire."),

@@ -39,10 +39,11 @@ pub(super) const CONNECTION_ERRORS: &[&str] = &[
     "tls",
     "unreachable",
     "unresolved",
-    "limit",      // refused: the connection limit is reached
-    "framing",    // the stream could not be cut into messages
-    "queue_full", // the peer reads too slowly
-    "idle",       // half a message, then nothing
+    "limit",          // refused: the connection limit is reached
+    "framing",        // the stream could not be cut into messages
+    "queue_full",     // the peer reads too slowly
+    "idle",           // half a message, then nothing
+    "proxy_protocol", // a PROXY header that is missing, wrong or not expected
     "other",
 ];
 

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use super::refusals::Refusals;
 use super::stream::{About, Said, Tell, outlet, run};
 use super::tls::{Tls, handshake_outcome};
-use super::{Limits, bind};
+use super::{Limits, bind, proxy_protocol};
 use crate::flow::{ConnId, NetEvent, Side, SocketId, Transport};
 use crate::metrics::{Handshake, Metrics};
 
@@ -37,6 +39,9 @@ pub(super) struct Gate {
     /// And how many there may be.
     pub(super) most: Arc<AtomicUsize>,
     pub(super) handshakes: Arc<Semaphore>,
+    /// Who says with a PROXY header whose connection it is.
+    pub(super) proxies: Arc<[IpNet]>,
+    pub(super) refusals: Refusals,
 }
 
 /// Counts one connection as long as it lives.
@@ -55,6 +60,42 @@ impl Gate {
             return None;
         }
         Some(Place(self.open.clone()))
+    }
+
+    /// Whose connection this is: the peer's, or of whom its PROXY header says; `None` where it must send one and does not.
+    async fn source(&self, stream: &mut TcpStream, remote: SocketAddr, transport: Transport) -> Option<SocketAddr> {
+        let ip = remote.ip().to_canonical();
+        if self.side != Side::Phone || !self.proxies.iter().any(|net| net.contains(&ip)) {
+            return Some(remote);
+        }
+        let fault = match timeout(self.limits.handshake_timeout, proxy_protocol::source(stream)).await {
+            Ok(Ok(source)) => return Some(source.unwrap_or(remote)),
+            Ok(Err(fault)) => fault.to_string(),
+            Err(_) => "it sent no PROXY header in time".to_owned(),
+        };
+        self.count_error(transport, "proxy_protocol");
+        if let Some(more_like_it) = self.said.due("proxy protocol") {
+            tracing::warn!(source = %remote.ip(), more_like_it, "a load balancer's connection is closed: {fault}");
+        }
+        None
+    }
+
+    /// A PROXY header where none is expected: of TLS it would make a broken handshake, of SIP a lost request.
+    async fn is_unexpected(&self, stream: &TcpStream, remote: SocketAddr) -> bool {
+        let mut begin = [0; 12];
+        match timeout(self.limits.handshake_timeout, stream.peek(&mut begin)).await {
+            Ok(Ok(count)) if proxy_protocol::is_begun(&begin[..count]) => {}
+            Ok(_) => return false,
+            Err(_) => {
+                // It would have said nothing in a handshake either.
+                self.metrics.handshakes(self.side, Handshake::Timeout).inc();
+                self.count_error(Transport::Tls, "timeout");
+                return true;
+            }
+        }
+        self.count_error(Transport::Tls, "proxy_protocol");
+        proxy_protocol::unexpected(&self.said, remote.ip());
+        true
     }
 
     fn count_error(&self, transport: Transport, reason: &str) {
@@ -89,6 +130,8 @@ pub(super) async fn listen(listener: TcpListener, gate: Gate, socket: SocketId, 
         let gate = gate.clone();
         tokio::spawn(async move {
             let _place = place;
+            let (mut stream, peer) = (stream, remote);
+            let Some(remote) = gate.source(&mut stream, peer, transport).await else { return };
             match transport {
                 Transport::Udp | Transport::Tcp => {
                     let local = stream.local_addr();
@@ -96,6 +139,9 @@ pub(super) async fn listen(listener: TcpListener, gate: Gate, socket: SocketId, 
                 }
                 Transport::Tls => {
                     let local = stream.local_addr();
+                    if remote == peer && gate.is_unexpected(&stream, remote).await {
+                        return;
+                    }
                     let Some(stream) = handshake(stream, remote, &gate).await else { return };
                     drop(permit);
                     converse(stream, local, remote, gate, socket, transport).await;
@@ -115,6 +161,9 @@ async fn handshake(stream: TcpStream, remote: SocketAddr, gate: &Gate) -> Option
         Ok(Ok(stream)) => (Handshake::Ok, None, Some(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "TLS handshake failed");
+            if gate.side == Side::Phone {
+                gate.refusals.note(remote, &error);
+            }
             (handshake_outcome(&error), Some("tls"), None)
         }
         Err(_) => (Handshake::Timeout, Some("timeout"), None),
@@ -149,6 +198,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(
             tell: gate.tell,
             metrics: gate.metrics,
             said: gate.said,
+            peer: Some(remote.ip()),
         };
         run(stream, about, inlet).await;
     }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::accept::{self, Gate};
 use super::bind::{self, BindError, Sharing};
+use super::refusals::Refusals;
 use super::settings::{Listen, UpstreamBind};
 use super::udp::{Role, Udp};
 use super::{BoundSocket, Transports};
@@ -113,6 +114,8 @@ impl Transports {
             open: Arc::new(AtomicUsize::new(0)),
             most: self.connections.clone(),
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            proxies: self.settings.proxy_protocol.clone().into(),
+            refusals: Refusals::default(),
             limits,
         }
     }

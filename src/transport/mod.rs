@@ -21,6 +21,8 @@ mod drops;
 mod icmp;
 mod listeners;
 mod mmsg;
+mod proxy_protocol;
+mod refusals;
 mod settings;
 mod stream;
 pub mod tls;
@@ -353,6 +355,7 @@ impl Transports {
             tell: self.tell[side as usize].clone(),
             metrics: self.metrics.clone(),
             said: self.said.clone(),
+            peer: None,
         };
         let local = self.upstream_address(hop.addr);
         let limit = self.settings.connect_timeout;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::{Limits, tls};
+use super::{Limits, proxy_protocol, tls};
 use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, Transport};
 use crate::message::{Frame, Framer};
 use crate::metrics::Metrics;
@@ -111,6 +112,8 @@ pub(super) struct About {
     pub(super) tell: mpsc::Sender<Tell>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) said: Said,
+    /// Who is there, on a connection that was accepted.
+    pub(super) peer: Option<IpAddr>,
 }
 
 /// What the log was told about broken connections, shared by all of them: one break of many connections is one line.
@@ -118,7 +121,7 @@ pub(super) struct About {
 pub(super) struct Said(Arc<Mutex<Summaries>>);
 
 impl Said {
-    fn due(&self, key: &str) -> Option<u64> {
+    pub(super) fn due(&self, key: &str) -> Option<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).due(key, Instant::now().into_std())
     }
 }
@@ -169,6 +172,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
     // While `partial`: when the message begun must be complete. While `closing`: when writing must be done.
     let mut deadline = pin!(sleep(Duration::ZERO));
     let mut partial = false;
+    let mut first = true;
 
     loop {
         if closing && queue.is_empty() && !unflushed {
@@ -200,6 +204,11 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
                 Ok(0) => return End::ByPeer,
                 Ok(count) => {
                     about.metrics.received_bytes(about.side).inc_by(count as u64);
+                    let begins = std::mem::take(&mut first) && about.side == Side::Phone;
+                    if let Some(peer) = about.peer.filter(|_| begins && proxy_protocol::is_begun(framer.buffer())) {
+                        proxy_protocol::unexpected(&about.said, peer);
+                        return End::Broken(Cause::Reset, "proxy_protocol");
+                    }
                     match cut(&mut framer, about, &mut queue).await {
                         Cut::All { message } => {
                             // A message has its time from its first byte on; more bytes do not lengthen it.

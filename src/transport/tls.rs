@@ -178,6 +178,11 @@ fn client_config(loaded: &Loaded, hop: &Hop) -> Result<Client, String> {
     Ok((Arc::new(config), sni, verifier))
 }
 
+/// rustls' own error inside an I/O error.
+pub(super) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    explain::rustls_error(error)
+}
+
 /// An error of a TLS connection in words.
 pub(super) fn explain(error: &io::Error) -> String {
     explain::handshake(error)

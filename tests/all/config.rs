@@ -142,6 +142,7 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--allow", "10.0.0.0/33"], &["allow", "10.0.0.0/33", "192.168.0.0/16"]),
         (&[SRV, "--allow", "office"], &["allow", "office", "not a network"]),
         (&[SRV, "--allow", ","], &["allow", "admits nobody"]),
+        (&[SRV, "--proxy-protocol", "balancer"], &["proxy_protocol", "balancer", "not a network"]),
         (&[SRV, "--upstream-allow", "10.0.0/8"], &["upstream_allow", "10.0.0/8", "not a network"]),
         (
             &[SRV, "--nameserver", "dns.example.com"],
@@ -347,6 +348,7 @@ upstream_key = "b.key"
 upstream_verify = "either"
 upstream_allow = ["203.0.113.0/24", "2001:db8::1"]
 allow = ["10.0.0.0/8"]
+proxy_protocol = ["10.0.0.1"]
 contact = "path"
 contact_key = "long.secret"
 register_interval = 0

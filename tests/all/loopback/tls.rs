@@ -156,3 +156,32 @@ async fn tls_expired_certificates_of_every_target_are_told_with_their_reason_by_
     assert!(said.contains("docs/runbook.md#certificate") && said.contains(", ENDED"), "{said}");
     assert!(!said.contains("0 of 3"), "{said}");
 }
+
+#[tokio::test]
+async fn tls_handshakes_with_handsets_that_fail_are_summed_up_by_cause_and_source() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let authority = Authority::new("ours");
+    let ours = authority.sign("holdline", &["holdline.example"]);
+    let stage = Setup::new()
+        .with(&[
+            "--listen=udp:127.0.0.1:0,tls:127.0.0.1:0",
+            &format!("--tls-cert={}", ours.cert.display()),
+            &format!("--tls-key={}", ours.key.display()),
+        ])
+        .start()
+        .await;
+    let at = stage.holdline.socket("phone", Transport::Tls);
+    // A ClientHello of TLS 1.1 (RFC 4346 §7.4.1.2): version, random, no session, one suite, no compression.
+    let body = [&[3, 2][..], &[7; 32], &[0, 0, 2, 0, 0x2f, 1, 0]].concat();
+    let hello = [&[0x16, 3, 1, 0, body.len() as u8 + 4, 1, 0, 0, body.len() as u8][..], &body].concat();
+    let sip = b"REGISTER sip:pbx.example SIP/2.0\r\n".to_vec();
+    for (bytes, cause) in [(hello, "TLS 1.1 at most"), (sip, "not TLS")] {
+        let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        // A reset says the same as an end.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        let like = |line: &serde_json::Value| line["cause"].as_str().is_some_and(|said| said.contains(cause));
+        let line = stage.holdline.until_lines(1, like).await.remove(0);
+        assert_eq!((&line["level"], &line["sources"]), (&"WARN".into(), &"127.0.0.1 (1)".into()), "{line}");
+    }
+}
