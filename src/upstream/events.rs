@@ -14,7 +14,7 @@ use super::failover::{Hit, Tally};
 pub const MAX_EVENTS: usize = 100;
 
 /// So many rollovers are kept: a name that goes on failing in DNS must not push the reason for last night's calls out.
-pub const MAX_ROLLOVERS: usize = 32;
+pub const MAX_ROLLOVERS: usize = 100;
 
 /// Of a stranger's words so many bytes are kept.
 pub const MAX_DETAIL: usize = 240;
