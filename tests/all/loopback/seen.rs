@@ -42,7 +42,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("connections", "gauge", &["side", "transport"]),
     ("connection_errors_total", "counter", &["reason", "side", "transport"]),
     ("tls_handshakes_total", "counter", &["outcome", "side"]),
-    ("tls_certificate_not_after_timestamp_seconds", "gauge", &["role", "target"]),
+    ("tls_certificate_not_after_timestamp_seconds", "gauge", &["role"]),
     ("received_bytes_total", "counter", &["side"]),
     ("sent_bytes_total", "counter", &["side"]),
     ("udp_receive_drops_total", "counter", &["side"]),
