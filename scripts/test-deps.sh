@@ -17,6 +17,7 @@ packages=(
     kamailio                # a real registrar, and the proxy the benchmark measures against
     kamailio-extra-modules  # its JSON-RPC over a socket
     kamailio-tls-modules    # its TLS
+    haproxy                 # a load balancer that sends PROXY headers
     baresip                 # a real handset
     linphone-cli            # another one (linphonec)
     tshark                  # reads a call's capture
@@ -38,6 +39,7 @@ packages=(
 # What would start: package:unit.
 services=(
     kamailio:kamailio
+    haproxy:haproxy
     prometheus:prometheus
     podman:podman.socket
     podman:podman.service

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::dns::Resolver;
@@ -72,9 +73,9 @@ pub struct Live {
 #[derive(Debug)]
 pub enum Request {
     /// The upstream's part of `/status`.
-    Status(oneshot::Sender<serde_json::Value>),
+    Status(oneshot::Sender<Value>),
     /// The same with the last hour, minute by minute: what the status page draws.
-    StatusWithHistory(oneshot::Sender<serde_json::Value>),
+    StatusWithHistory(oneshot::Sender<Value>),
     /// Handsets that match, at most so many. For the control socket alone.
     Phones(Query, usize, oneshot::Sender<Phones>),
     /// An operator's rollover: to this target, or to the next one.
@@ -317,6 +318,8 @@ impl Driver {
             self.metrics.dns_last_success.set(unix_now().as_secs_f64());
         }
         self.core.handle(Event::Lookup(result), Instant::now());
+        // Before anything is sent to them, the targets have series: what their certificates say belongs there.
+        self.gather();
         self.pulse.ready.store(self.core.ready(), Ordering::Relaxed);
     }
 
@@ -339,12 +342,6 @@ impl Driver {
         self.metrics.gather(self.core.facts(), &self.core.levels());
     }
 
-    /// As `/status` has it: what the core says, and whether it is kept.
-    fn with_store(&self, mut status: serde_json::Value) -> serde_json::Value {
-        status["store"] = serde_json::json!({ "writable": self.store.as_ref().map(Store::writable) });
-        status
-    }
-
     /// All of it, or nothing.
     fn reload(&mut self, live: Live, now: Instant) -> Result<(), TlsError> {
         self.transports.renew(live.certificates)?;
@@ -360,17 +357,29 @@ impl Driver {
         Ok(())
     }
 
+    /// Adds what the core does not know: whose status it is, whether state is kept, whether the settings are those of the file,
+    /// and when the certificates end that targets have shown.
+    fn completed(&self, mut status: Value) -> Value {
+        status["instance"] = self.metrics.instance().into();
+        status["store"] = serde_json::json!({ "writable": self.store.as_ref().map(Store::writable) });
+        status["config"] = serde_json::json!({ "refused": self.metrics.config_refused() });
+        let targets = status.pointer_mut("/upstream/targets").and_then(Value::as_array_mut);
+        for target in targets.into_iter().flatten() {
+            let end = target["target"].as_str().and_then(|label| self.metrics.shown_certificate(label));
+            target["certificate_not_after"] = end.into();
+        }
+        status
+    }
+
     #[allow(clippy::disallowed_methods)]
     fn answer(&mut self, request: Request) {
         // The asker may have gone away meanwhile: then the answer is dropped.
         match request {
             Request::Status(to) => {
-                let status = self.core.status(Instant::now());
-                let _ = to.send(self.with_store(status));
+                let _ = to.send(self.completed(self.core.status(Instant::now())));
             }
             Request::StatusWithHistory(to) => {
-                let status = self.core.status_with_history(Instant::now());
-                let _ = to.send(self.with_store(status));
+                let _ = to.send(self.completed(self.core.status_with_history(Instant::now())));
             }
             Request::Phones(query, limit, to) => {
                 let _ = to.send(self.core.phones(&query, limit, Instant::now()));

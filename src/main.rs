@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use holdline::cli::Failure;
-
 /// Every message is a few dozen short-lived allocations of every size.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -12,7 +10,7 @@ fn main() -> ExitCode {
     match holdline::cli::main(std::env::args_os()) {
         Ok(code) => code,
         Err(failure) => {
-            if !matches!(failure, Failure::No) {
+            if !failure.is_silent() {
                 eprintln!("holdline: {failure}");
             }
             failure.exit_code()

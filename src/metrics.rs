@@ -4,16 +4,18 @@
 //! every series exists at 0 before anything happens. Only the targets' series come and go ([`Metrics::set_targets`]).
 //! Never a label from an AOR, an address, a Call-ID or a User-Agent.
 
+mod certificates;
 mod durations;
 mod family;
 mod gather;
 mod labels;
+mod said;
 mod targets;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
-use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 pub use crate::proxy::{AttemptOutcome, Direction, FailureReason, Origin};
 pub use family::Family;
@@ -24,8 +26,10 @@ use crate::flow::{Side, Transport};
 use crate::message::Method;
 use crate::proxy::Facts;
 use crate::upstream::Reason;
+use certificates::Certificates;
 use family::Families;
 use labels::{CONNECTION_ERRORS, DROP_REASONS, position};
+use said::Said;
 use targets::Targets;
 
 /// A resolver that answers from its cache to one that is asked three times in vain.
@@ -85,7 +89,9 @@ pub struct Metrics {
     lookup_duration: Vec<Histogram>,
     failovers: Vec<IntCounter>,
     limits: Vec<IntGauge>,
-    certificate_not_after: GaugeVec,
+    certificates: Certificates,
+    instance_info: IntGaugeVec,
+    said: RwLock<Said>,
     targets: Targets,
     /// What was gathered last, so that counters go up by what is new.
     gathered: Mutex<Facts>,
@@ -166,11 +172,11 @@ impl Metrics {
             "Connections that failed or broke, by reason.",
         );
         let handshakes = f.counters("tls_handshakes_total", &["side", "outcome"], "TLS handshakes, by outcome.");
-        let certificate_not_after = f.timestamps(
+        let certificates = f.certificates(
             "tls_certificate_not_after_timestamp_seconds",
-            &["role"],
-            "When the certificate in use ends (Unix time); absent without one.",
+            "When a certificate ends (Unix time): ours (listener, client), or the one a target showed last (upstream); absent without one.",
         );
+        let instance_info = f.gauges("instance_info", &["name"], "Always 1: the name of this instance.");
         let received_bytes = f.counters("received_bytes_total", &["side"], "Bytes of SIP received.");
         let sent_bytes = f.counters("sent_bytes_total", &["side"], "Bytes of SIP sent.");
         let udp_receive_drops = f.counters(
@@ -242,8 +248,10 @@ impl Metrics {
             bindings_orphaned,
             draining,
             config_last_reload_successful,
+            certificates,
             store_writable,
-            certificate_not_after,
+            instance_info,
+            said: RwLock::default(),
             targets,
             gathered: Mutex::default(),
             families: f.list,
@@ -299,7 +307,7 @@ impl Metrics {
     }
 
     /// `connection_errors_total`. The reason is a [`Cause`](crate::flow::Cause)'s label or `limit`, `source_limit`, `framing`,
-    /// `queue_full`, `idle`, `silent`, `memory`; anything else counts as `other`.
+    /// `queue_full`, `idle`, `silent`, `memory`, `proxy_protocol`; anything else counts as `other`.
     pub fn connection_errors(&self, side: Side, transport: Transport, reason: &str) -> &IntCounter {
         let row = side as usize * TRANSPORTS + transport as usize;
         &self.connection_errors[row * CONNECTION_ERRORS.len() + position(CONNECTION_ERRORS, reason)]
@@ -333,13 +341,15 @@ impl Metrics {
     /// `tls_certificate_not_after_timestamp_seconds`, in seconds since 1970. The series exists from the first call on:
     /// an end in 1970 would ring every alarm.
     pub fn set_certificate_not_after(&self, role: CertificateRole, seconds: f64) {
-        self.certificate_not_after.with_label_values(&[role.as_str()]).set(seconds);
+        self.certificates.set_own(role, seconds);
     }
 
     /// Announces the target set: new targets get series at 0, vanished ones lose theirs, those that stay keep their
     /// counts. Beyond [`MAX_TARGETS`] a target has no series.
     pub fn set_targets(&self, targets: &[TargetLabels<'_>]) {
-        self.targets.set(targets);
+        for gone in self.targets.set(targets) {
+            self.certificates.forget(&gone);
+        }
     }
 
     /// The handles of one target (`host:port`); of a target that is not announced, handles that nothing shows.

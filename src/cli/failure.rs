@@ -16,16 +16,34 @@ pub enum Failure {
     Unavailable(anyhow::Error),
     /// The answer to the question is no, and has been given: 1, without a word.
     No,
+    /// There was no question, and the help has been printed instead: 64.
+    Help,
     /// Anything else: 1.
     Other(anyhow::Error),
 }
 
 impl Failure {
+    /// True where there is nothing left to say.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Failure::No | Failure::Help)
+    }
+
+    /// The same for a caller to whom only 0 and 1 mean something: a container's runtime.
+    pub(super) fn plain(self) -> Self {
+        match self {
+            Failure::No | Failure::Other(_) => self,
+            Failure::Help | Failure::Usage(_) | Failure::Config(_) | Failure::Unavailable(_) => {
+                Failure::Other(anyhow::anyhow!("{self}"))
+            }
+        }
+    }
+
     /// The process's exit code.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Usage(_) => 64,
+            Failure::Usage(_) | Failure::Help => 64,
             Failure::Config(_) => 78,
             Failure::Unavailable(_) => 69,
             Failure::No | Failure::Other(_) => 1,
@@ -38,6 +56,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(line) => f.write_str(line),
             Failure::No => f.write_str("no"),
+            Failure::Help => f.write_str("a subcommand is missing"),
             Failure::Config(error) => write!(f, "bad configuration: {error}"),
             Failure::Unavailable(error) | Failure::Other(error) => write!(f, "{error:#}"),
         }
@@ -56,8 +75,9 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// clap's several lines as one: what is wrong, the tip if there is one, and where to read more.
-pub(super) fn usage(error: &clap::Error) -> Failure {
+/// clap's several lines as one: what is wrong, the tip if there is one, and where to read more. `command`: the subcommand
+/// that was meant, if one was.
+pub(super) fn usage(error: &clap::Error, command: Option<&str>) -> Failure {
     let rendered = error.render().to_string();
     let told: Vec<&str> = rendered
         .lines()
@@ -65,7 +85,6 @@ pub(super) fn usage(error: &clap::Error) -> Failure {
         .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .map(|line| line.strip_prefix("error: ").or_else(|| line.strip_prefix("tip: ")).unwrap_or(line))
         .collect();
-    // Without a subcommand clap renders the whole help page.
-    let told = if told.len() > 4 { "a subcommand is missing".to_owned() } else { told.join("; ") };
-    Failure::Usage(format!("{told}; see holdline --help"))
+    let page = command.map_or_else(|| "holdline --help".to_owned(), |command| format!("holdline {command} --help"));
+    Failure::Usage(format!("{}; see {page}", told.join("; ")))
 }

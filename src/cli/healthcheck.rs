@@ -18,15 +18,10 @@ pub struct HealthcheckArgs {
     file: FileArgs,
 }
 
-/// 0: healthy; 1: not, or nobody answers, with the reason on standard error.
+/// 0: healthy; 1: not, or nobody answers, or it was asked wrongly, with the reason on standard error.
 pub(super) fn healthcheck(args: &HealthcheckArgs) -> Result<(), Failure> {
     let path = if args.ready { "/readyz" } else { "/livez" };
-    let answered = get(&args.admin.address(&args.file)?, path, None).map_err(|failure| match failure {
-        // To a container's runtime only 0 and 1 mean something.
-        Failure::Unavailable(error) => Failure::Other(error),
-        other => other,
-    });
-    match answered? {
+    match get(&args.admin.address(&args.file)?, path, None)? {
         (200, _) => Ok(()),
         (_, why) => Err(Failure::Other(anyhow::anyhow!("{}", visible(why.trim())))),
     }

@@ -1,5 +1,6 @@
 //! How the operator's commands find a running Holdline: its admin address, its control socket.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -7,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use clap::builder::OsStringValueParser;
 use serde_json::Value;
 
 use super::Failure;
 use crate::config::keys::find;
-use crate::config::{Layers, Origin, admin_token, whereabouts};
+use crate::config::{Layers, Origin, WHEREABOUTS, admin_address, admin_token, control_path};
 use crate::control::{self, Answer, Command, CommandRefusal, DEFAULT_NAME};
 
 /// The state directory of README's example, which is looked at where nothing else is given.
@@ -28,7 +30,8 @@ const LONGEST: u64 = 16 << 20;
 pub struct FileArgs {
     /// The configuration file of the running Holdline, to find it by.
     #[arg(short, long, env = "HOLDLINE_CONFIG", hide_env_values = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[arg(value_parser = OsStringValueParser::new())]
+    config: Option<OsString>,
 }
 
 /// Where the admin address is.
@@ -44,7 +47,8 @@ pub struct AdminArgs {
 pub struct TokenArgs {
     /// The file with the token of the running Holdline's admin address [default: that of --config].
     #[arg(long, env = "HOLDLINE_ADMIN_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
-    admin_token_file: Option<PathBuf>,
+    #[arg(value_parser = OsStringValueParser::new())]
+    admin_token_file: Option<OsString>,
 }
 
 /// Where the control socket is.
@@ -53,25 +57,35 @@ pub struct ControlArgs {
     /// The control socket of the running Holdline [default: that of --config, else control.sock in --state-dir, else
     /// /var/lib/holdline/control.sock].
     #[arg(long, env = "HOLDLINE_CONTROL", hide_env_values = true, value_name = "SOCKET-PATH")]
-    control: Option<PathBuf>,
+    #[arg(value_parser = OsStringValueParser::new())]
+    control: Option<OsString>,
     /// The state directory of the running Holdline, in which its control socket is.
     #[arg(long, env = "HOLDLINE_STATE_DIR", hide_env_values = true, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[arg(value_parser = OsStringValueParser::new())]
+    state_dir: Option<OsString>,
 }
 
 impl FileArgs {
     /// As if this file had been given.
     pub(super) fn of(path: PathBuf) -> FileArgs {
-        FileArgs { config: Some(path) }
+        FileArgs { config: Some(path.into_os_string()) }
     }
 
-    /// What the file says. Without one: nothing.
-    fn layers(&self) -> Result<Layers, Failure> {
-        let mut layers = Layers::default();
-        if let Some(path) = &self.config {
-            layers.read_file(path, Origin::Flag("config"))?;
+    /// What is wrong in the file, wherever in it.
+    pub(super) fn mistake(&self) -> Option<String> {
+        let path = Path::new(self.config.as_ref()?);
+        Layers::default().read_file(path, Origin::Flag("config")).err().map(|error| error.to_string())
+    }
+
+    /// Adds what the file says about where its Holdline is, and nothing else: a mistake elsewhere in it, which the running
+    /// Holdline has refused, is no reason not to find that one. Without a file: nothing.
+    fn add_to(&self, layers: &mut Layers) -> Result<(), Failure> {
+        match &self.config {
+            Some(path) if !is_blank(path) => {
+                Ok(layers.read_only(&WHEREABOUTS, Path::new(path), Origin::Flag("config"))?)
+            }
+            _ => Ok(()),
         }
-        Ok(layers)
     }
 }
 
@@ -80,21 +94,23 @@ impl ControlArgs {
     pub(super) fn path(&self, file: &FileArgs) -> Result<PathBuf, Failure> {
         let mut layers = Layers::default();
         for (name, given) in [("control", &self.control), ("state_dir", &self.state_dir)] {
-            if let (Some(key), Some(path)) = (find(name), given) {
-                layers.add(key, vec![path.display().to_string()], &Origin::Flag(key.flag));
+            // An empty variable says nothing, as with `holdline run`.
+            if let (Some(key), Some(path)) = (find(name), given.as_deref().filter(|path| !is_blank(path))) {
+                layers.add(key, vec![Path::new(path).display().to_string()], &Origin::Flag(key.flag));
             }
         }
-        if let Some(path) = &file.config {
-            layers.read_file(path, Origin::Flag("config"))?;
-        }
-        let found = whereabouts(&layers)?.control;
-        Ok(found.unwrap_or_else(|| Path::new(USUAL).join(DEFAULT_NAME)))
+        file.add_to(&mut layers)?;
+        Ok(control_path(&layers)?.unwrap_or_else(|| Path::new(USUAL).join(DEFAULT_NAME)))
     }
 
     /// Whether the caller wants the socket and nothing else.
     pub(super) fn is_given(&self) -> bool {
-        self.control.is_some()
+        self.control.as_deref().is_some_and(|path| !is_blank(path))
     }
+}
+
+fn is_blank(path: &OsStr) -> bool {
+    path.to_str().is_some_and(|text| text.trim().is_empty())
 }
 
 /// Asks over the control socket. A refusal is reported to the operator as it is.
@@ -118,13 +134,15 @@ pub(super) fn ask(path: &Path, command: &Command) -> Result<Value, Failure> {
 
 /// `HOST:PORT` of the Holdline that runs with this file.
 pub(super) fn admin_of(file: &FileArgs) -> Result<String, Failure> {
-    Ok(on_loopback(whereabouts(&file.layers()?)?.admin).to_string())
+    let mut layers = Layers::default();
+    file.add_to(&mut layers)?;
+    Ok(on_loopback(admin_address(&layers)?).to_string())
 }
 
 impl AdminArgs {
     /// `HOST:PORT` to connect to. What Holdline binds to may be a wildcard; it is asked on loopback then.
     pub(super) fn address(&self, file: &FileArgs) -> Result<String, Failure> {
-        let Some(given) = &self.admin else {
+        let Some(given) = self.admin.as_deref().filter(|given| !given.trim().is_empty()) else {
             return admin_of(file);
         };
         let text = given.trim();
@@ -148,12 +166,12 @@ impl TokenArgs {
     /// The token, if there is a file that holds one.
     pub(super) fn token(&self, file: &FileArgs) -> Result<Option<String>, Failure> {
         let mut layers = Layers::default();
-        if let (Some(key), Some(path)) = (find("admin_token_file"), &self.admin_token_file) {
-            layers.add(key, vec![path.display().to_string()], &Origin::Flag(key.flag));
+        if let (Some(key), Some(path)) =
+            (find("admin_token_file"), self.admin_token_file.as_deref().filter(|path| !is_blank(path)))
+        {
+            layers.add(key, vec![Path::new(path).display().to_string()], &Origin::Flag(key.flag));
         }
-        if let Some(path) = &file.config {
-            layers.read_file(path, Origin::Flag("config"))?;
-        }
+        file.add_to(&mut layers)?;
         Ok(admin_token(&layers)?)
     }
 }
@@ -238,8 +256,11 @@ mod tests {
         let written = folder.path().join("holdline.toml");
         std::fs::write(&written, "srv = \"_sip._udp.pbx.example\"\nstate_dir = \"/from/file\"\n").unwrap();
         let path = |control: Option<&str>, state_dir: Option<&str>, config: Option<&Path>| {
-            let args = ControlArgs { control: control.map(PathBuf::from), state_dir: state_dir.map(PathBuf::from) };
-            args.path(&FileArgs { config: config.map(Path::to_owned) }).unwrap().display().to_string()
+            let args = ControlArgs { control: control.map(OsString::from), state_dir: state_dir.map(OsString::from) };
+            args.path(&FileArgs { config: config.map(|path| path.as_os_str().to_owned()) })
+                .unwrap()
+                .display()
+                .to_string()
         };
         assert_eq!(path(None, None, None), "/var/lib/holdline/control.sock");
         assert_eq!(path(None, None, Some(&written)), "/from/file/control.sock");

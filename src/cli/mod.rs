@@ -21,6 +21,7 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use args::RunArgs;
@@ -28,7 +29,7 @@ pub use failure::Failure;
 
 /// A SIP outbound proxy that gives desk phones DNS SRV failover.
 #[derive(Debug, Parser)]
-#[command(name = "holdline", version = VERSION, max_term_width = 120)]
+#[command(name = "holdline", version = VERSION, max_term_width = 120, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -64,6 +65,12 @@ pub enum Command {
 /// Parses `arguments` (the program's name first) and does what they say. The code is 0 but for `srv`, whose code is its
 /// answer.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let probes = subcommand(&arguments).as_deref() == Some("healthcheck");
+    obey(arguments).map_err(|failure| if probes { failure.plain() } else { failure })
+}
+
+fn obey(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
     match parse(arguments)?.command {
         Command::Run(args) if args.check => check::check(&args),
         Command::Run(args) => run::run(&args),
@@ -80,10 +87,23 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode, F
 }
 
 /// Help and version are printed here and end the process with 0; a mistake is a [`Failure::Usage`].
-fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
-    let matches = Cli::command().try_get_matches_from(arguments).map_err(|error| match error.exit_code() {
-        0 => error.exit(),
-        _ => failure::usage(&error),
-    })?;
-    Cli::from_arg_matches(&matches).map_err(|error| failure::usage(&error))
+fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
+    let command = subcommand(&arguments);
+    let usage = |error: clap::Error| match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // There is nothing to be done where even that cannot be written.
+            let _ = error.print();
+            Failure::Help
+        }
+        _ if error.exit_code() == 0 => error.exit(),
+        _ => failure::usage(&error, command.as_deref()),
+    };
+    let matches = Cli::command().try_get_matches_from(arguments).map_err(usage)?;
+    Cli::from_arg_matches(&matches).map_err(usage)
+}
+
+/// The subcommand that is asked for, if there is one of that name.
+fn subcommand(arguments: &[OsString]) -> Option<String> {
+    let given = arguments.get(1)?.to_str()?;
+    Cli::command().find_subcommand(given).map(|command| command.get_name().to_owned())
 }

@@ -128,7 +128,7 @@ impl Reloader {
             return Ok(());
         }
         self.running.access.renew(config.admitted);
-        self.running.metrics.config_last_reload_successful.set(1);
+        self.running.metrics.set_config_refused(None);
         let repaired = self.complaint.take().is_some();
 
         let rewritten = layers.files().into_iter().filter(|(_, path)| {
@@ -173,11 +173,11 @@ impl Reloader {
 
     /// Logs one line for each thing that is wrong, not one for each look at it.
     fn complain(&mut self, refused: Refused, asked: bool) {
-        self.running.metrics.config_last_reload_successful.set(0);
         let complaint = match &refused {
             Refused::Config(error) => error.to_string(),
             Refused::Tls(error) => error.to_string(),
         };
+        self.running.metrics.set_config_refused(Some(&complaint));
         if !asked && self.complaint.as_ref() == Some(&complaint) {
             return;
         }

@@ -44,13 +44,14 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     runtime.block_on(serve(args, layers, config, admin))
 }
 
-fn cannot_bind_admin(addr: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+pub(super) fn cannot_bind_admin(addr: SocketAddr, error: &std::io::Error) -> anyhow::Error {
     let remedy = bind_remedy(error, Transport::Tcp, addr, "--admin");
     anyhow::anyhow!("cannot bind the admin listener {addr}: {error}; {remedy}")
 }
 
 async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> Result<(), Failure> {
     let metrics = Metrics::new();
+    metrics.set_instance(&config.instance);
     // Before anything is bound: a signal from here on is a drain, never a sudden death.
     let stop = Stop::listen()?;
     let hangup = signal(SignalKind::hangup()).context("signals cannot be received")?;

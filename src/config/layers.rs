@@ -29,22 +29,31 @@ pub struct Layers {
 impl Layers {
     /// Adds the file: weaker than what is there.
     pub fn read_file(&mut self, path: &Path, origin: Origin) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-            key: "config".to_owned(),
-            value: Some(path.display().to_string()),
-            origin,
-            remedy: format!("cannot be read: {error}").into(),
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, origin, &error))?;
         self.add_toml(&text, &path.display().to_string())
+    }
+
+    /// Adds only these settings of a file: weaker than what is there. Whatever else is wrong in the file does not matter to
+    /// somebody who looks for the Holdline that runs with it: that one refused the change, and goes on.
+    pub fn read_only(&mut self, names: &[&str], path: &Path, origin: Origin) -> Result<(), ConfigError> {
+        let bytes = std::fs::read(path).map_err(|error| unreadable(path, origin, &error))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let path: Arc<str> = path.display().to_string().into();
+        let (table, _) = DeTable::parse_recoverable(&text);
+        for (name, value) in table.get_ref() {
+            let Some(key) = find(name.get_ref()).filter(|key| names.contains(&key.name)) else { continue };
+            let Ok(values) = texts(value.get_ref(), key) else { continue };
+            let origin = Origin::File { path: Arc::clone(&path), line: line(&text, name.span().start) };
+            let values = values.into_iter().map(|(text, _)| Value { text, origin: origin.clone() });
+            self.given.entry(key.name).or_insert_with(|| values.collect());
+        }
+        Ok(())
     }
 
     /// Adds the text of a file: weaker than what is there.
     pub fn add_toml(&mut self, text: &str, path: &str) -> Result<(), ConfigError> {
         let path: Arc<str> = path.into();
-        let at = |offset: usize| Origin::File {
-            path: Arc::clone(&path),
-            line: 1 + text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count(),
-        };
+        let at = |offset: usize| Origin::File { path: Arc::clone(&path), line: line(text, offset) };
         let table = DeTable::parse(text).map_err(|error| ConfigError {
             key: "config".to_owned(),
             value: None,
@@ -206,6 +215,16 @@ fn scalar(value: &DeValue<'_>) -> Result<String, Remedy> {
         DeValue::Boolean(yes) => Ok(yes.to_string()),
         other => Err(format!("{} is not a value here; write text, a number, true or false", other.type_str()).into()),
     }
+}
+
+fn unreadable(path: &Path, origin: Origin, error: &std::io::Error) -> ConfigError {
+    let remedy = format!("cannot be read: {error}").into();
+    ConfigError { key: "config".to_owned(), value: Some(path.display().to_string()), origin, remedy }
+}
+
+/// The number of the line in which this offset is.
+fn line(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count()
 }
 
 fn unknown(name: &str, origin: Origin) -> ConfigError {

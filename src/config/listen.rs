@@ -1,6 +1,8 @@
 //! Listening addresses: each parsed, and no two on the same port.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use nix::ifaddrs::getifaddrs;
 
 use super::error::ConfigError;
 use super::layers::{Layers, Remedy};
@@ -20,7 +22,12 @@ pub(super) struct Listeners {
 
 /// `upstream` is the transport to the PBX, which decides what is bound there.
 pub(super) fn listeners(layers: &Layers, upstream: Transport) -> Result<Listeners, ConfigError> {
-    let listen = layers.many("listen", listener)?;
+    let mut listen = layers.many("listen", listener)?;
+    if !layers.has("listen") && is_ipv6_only() {
+        for listen in &mut listen {
+            listen.addr = as_ipv6(listen.addr);
+        }
+    }
     if listen.is_empty() {
         return Err(layers.error("listen", "an empty list reaches no phone; write udp:0.0.0.0:5060"));
     }
@@ -35,6 +42,26 @@ pub(super) fn admin(layers: &Layers) -> Result<SocketAddr, ConfigError> {
     layers.need("admin", |text| {
         text.parse().map_err(|_| Remedy::from("not an address with a port; write 127.0.0.1:9460 or 0.0.0.0:9460"))
     })
+}
+
+/// The machine has IPv6 addresses and, but for loopback, no IPv4 address: nobody could reach the defaults.
+fn is_ipv6_only() -> bool {
+    let Ok(interfaces) = getifaddrs() else { return false };
+    let addresses = interfaces.filter_map(|one| {
+        let address = one.address?;
+        let v4 = address.as_sockaddr_in().map(|found| IpAddr::V4(found.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|found| IpAddr::V6(found.ip())))
+    });
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.filter(|ip| !ip.is_loopback()).partition(IpAddr::is_ipv4);
+    v4.is_empty() && !v6.is_empty()
+}
+
+/// The wildcard of IPv4 as that of IPv6.
+fn as_ipv6(addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), addr.port()),
+        _ => addr,
+    }
 }
 
 impl Listeners {

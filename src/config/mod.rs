@@ -58,6 +58,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Whom it answers.
     pub admitted: Admitted,
+    /// The name of this instance.
+    pub instance: String,
     /// The log's form and level.
     pub log: logging::Settings,
     /// Remarks about this configuration for the operator: one log line each.
@@ -106,6 +108,7 @@ impl Config {
             transport: TransportSettings {
                 listen: listeners.listen,
                 upstream_bind: listeners.upstream_bind,
+                proxy_protocol: layers.many("proxy_protocol", value::network)?,
                 tls,
                 connect_timeout,
                 limits: Limits { connections, ..Limits::default() },
@@ -125,6 +128,7 @@ impl Config {
                 hosts: layers.many("admin_host", value::host)?,
                 token: admin_token(layers)?.map(|token| Token::new(token.as_bytes())),
             },
+            instance: layers.one("instance", value::label)?.unwrap_or_else(machine),
             log: logging::Settings {
                 format: layers.need("log_format", |t| {
                     value::choice(t, &[("text", logging::Format::Text), ("json", logging::Format::Json)])
@@ -149,6 +153,12 @@ impl Note {
     fn info(text: impl Into<String>) -> Self {
         Note { warning: false, text: text.into() }
     }
+}
+
+/// The machine's own name.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    value::label(name.trim()).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "holdline".to_owned())
 }
 
 /// What srv, outbound_proxy, transport and domain say together.
@@ -366,20 +376,20 @@ fn state_dir(layers: &Layers) -> Result<Option<PathBuf>, ConfigError> {
     }
 }
 
-/// Where a running Holdline with such settings is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whereabouts {
-    /// The admin listener, as it is bound.
-    pub admin: SocketAddr,
-    /// The control socket, if there is one.
-    pub control: Option<PathBuf>,
+/// The settings that say where a running Holdline is reached.
+pub const WHEREABOUTS: [&str; 4] = ["admin", "admin_token_file", "control", "state_dir"];
+
+/// The admin listener of a Holdline that runs with such settings, as it is bound. Nothing else is looked at.
+pub fn admin_address(layers: &Layers) -> Result<SocketAddr, ConfigError> {
+    listen::admin(layers)
 }
 
-/// Reads of a configuration only what leads to the Holdline that runs with it.
-pub fn whereabouts(layers: &Layers) -> Result<Whereabouts, ConfigError> {
-    let state_dir = layers.one("state_dir", value::path)?;
-    let control = layers.one("control", value::path)?.or_else(|| state_dir.map(|dir| dir.join(DEFAULT_NAME)));
-    Ok(Whereabouts { admin: listen::admin(layers)?, control })
+/// The control socket of a Holdline that runs with such settings, if there is one. Nothing else is looked at.
+pub fn control_path(layers: &Layers) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(path) = layers.one("control", value::path)? {
+        return Ok(Some(path));
+    }
+    Ok(layers.one("state_dir", value::path)?.map(|dir| dir.join(DEFAULT_NAME)))
 }
 
 /// The path given, else the one in the state directory, if there is one.

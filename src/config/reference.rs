@@ -40,7 +40,7 @@ const ABOUT: &[About] = &[
     about("listen", "udp:0.0.0.0:5060",
         "One for each transport and address. `advertise` is what stands in Via and Record-Route towards phones; without it, the address \
          that the packet arrived on. A wildcard address is never told to anybody. `tls` needs `tls_cert` and `tls_key`. Port 0 takes any \
-         port, which the log says."),
+         port, which the log says. The default is `[::]` where the machine has IPv6 addresses and, but for loopback, no IPv4 address."),
     about("tls_cert", "/etc/holdline/tls.crt", "The server's own certificate first, then its chain. Read together with `tls_key`: a pair that does not fit is not taken."),
     about("tls_key", "/etc/holdline/tls.key", "Without a passphrase; RSA, ECDSA or Ed25519."),
     about("upstream_bind", "0.0.0.0:5080",
@@ -56,6 +56,10 @@ const ABOUT: &[About] = &[
          which setting would have accepted a certificate that was refused. A static outbound proxy is verified by its own name."),
     about("upstream_allow", "198.51.100.0/24", "For PBXs whose calls come from other addresses than their SRV targets have. Targets of earlier answers stay admitted, the last 64 of them."),
     about("allow", "192.168.0.0/16", "Loopback, RFC 1918, CGNAT, ULA and link-local by default. A connection of somebody who is taken out is closed."),
+    about("proxy_protocol", "10.0.0.0/8",
+        "On the TCP and TLS listeners. A connection from there must begin with a header, and `allow`, the log and `holdline phones` go by the \
+         handset that it names; without one it is closed. From anywhere else a header closes the connection, and the log says so. LOCAL \
+         and UNKNOWN (health checks) stand for the load balancer itself."),
     about("contact", "rewrite",
         "`rewrite` works with every registrar. `path` leaves the phone's Contact alone and adds a Path header, if the phone says \
          `Supported: path`; else it is as `rewrite`. A change makes every phone look like a new one to the PBX until the old registrations expire."),
@@ -72,13 +76,14 @@ const ABOUT: &[About] = &[
     about("upstream_keepalive", "25s", "From 5 s to 1 h. A double CRLF on every open way to a target (RFC 5626 section 4.4.1): what lies between forgets a silent one."),
     about("exhausted", "silent", "`silent` makes a phone try again on its short timer, where an error code would send many to their long one."),
     about("invite_alternate", "true", "An INVITE that meets a transport error, or 4 s without any answer. Neither the active target nor the count changes."),
-    about("nameserver", "192.0.2.53", "Port 53 without a port."),
+    about("nameserver", "192.0.2.53", "Port 53 without a port. Asked with EDNS(0) and the letters of the name in mixed case; a server or firewall that cannot bear that is asked without, and over TCP where nothing else passes: no setting is needed, and what worked is remembered for an hour. DNS over TLS is not spoken; a resolver on the same machine can."),
     about("state_dir", "/var/lib/holdline", "One directory for one Holdline. Damaged, full or read-only it is a warning, and phones are served all the same. Without it a restart goes back to the first target."),
     about("control", "/run/holdline/control.sock", ""),
     about("drain_timeout", "25s", "Up to 1 h. Keep it below the time that the process is given to end (`terminationGracePeriodSeconds`, `TimeoutStopSec`)."),
     about("admin", "127.0.0.1:9460", "Nothing there changes anything, and nothing shows who the handsets are. On an address that others reach, a firewall or `admin_token_file` says who may look: see [security.md](security.md#admin-address)."),
     about("admin_host", "proxy1.example.com", "A request by any other name gets 421: a web site whose name is made to point here cannot read it through a browser. A Prometheus that scrapes by name needs that name here."),
     about("admin_token_file", "/etc/holdline/admin.token", "Sent as `Authorization: Bearer TOKEN`, in the clear: on a network that others listen to, put a TLS proxy before it. `openssl rand -hex 32` makes one. Surrounding white space does not count. `holdline status` takes the same setting; Prometheus has `authorization.credentials_file`."),
+    about("instance", "branch-berlin", "Any text of at most 64 characters that fits on a line: for whoever looks at several status pages."),
     about("log_format", "json", "Its fields: [logs.md](logs.md)."),
     about("log_level", "info", "For Holdline's own lines; libraries stay at `warn`. The environment variable `RUST_LOG`, where it is set, replaces it and cannot be changed while Holdline runs."),
     about("limit_transactions", "65536", "From 16 to 10000000."),
@@ -120,7 +125,8 @@ Where several values may be given, the flag is repeated, the file has a list, an
 an answer: there is none.
 
 A mistake is reported in one line that names the setting, the value, where it came from and what would be right. `holdline run --check`
-validates, certificates included, and leaves. Exit codes: 0 clean stop, 64 wrong command line, 78 bad configuration, 69 something
+validates, certificates included, and leaves: it refuses what `run` would refuse on this machine, and warns of what `run` would warn
+of; a port or a state directory that is in use is not its business. Exit codes: 0 clean stop, 64 wrong command line, 78 bad configuration, 69 something
 is unavailable (a port in use), 1 anything else. SIGTERM drains: new dialogs are refused with 503, what is under way is finished.
 
 `holdline completions bash` prints completions for a shell, `holdline man` and `holdline man run` manual pages.

@@ -69,6 +69,15 @@ pub(super) fn transport(text: &str) -> Parsed<Transport> {
     }
 }
 
+/// A few words on one line.
+pub(super) fn label(text: &str) -> Parsed<String> {
+    const LONGEST: usize = 64;
+    if text.chars().count() > LONGEST || text.chars().any(char::is_control) {
+        return Err(format!("must be at most {LONGEST} characters on one line").into());
+    }
+    Ok(text.to_owned())
+}
+
 /// A file or directory name. Nothing is opened.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     if text.contains('\0') {

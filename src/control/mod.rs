@@ -22,7 +22,7 @@ use serde_json::Value;
 
 pub use client::{AskError, ask};
 pub use server::serve;
-pub use socket::{Control, ControlBindError, LONGEST_PATH, Place};
+pub use socket::{Control, ControlBindError, LONGEST_PATH, Place, could_bind};
 
 /// The name of the socket in the state directory, where no other path is configured.
 pub const DEFAULT_NAME: &str = "control.sock";

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Bytes of a path that a Unix socket's address has room for.
@@ -58,6 +59,28 @@ type Identity = (u64, u64, i64, i64);
 
 fn identity(found: &fs::Metadata) -> Identity {
     (found.dev(), found.ino(), found.ctime(), found.ctime_nsec())
+}
+
+/// What [`Control::bind`] would find in its way, as far as it can be seen without making anything. A Holdline that listens
+/// there already is not in the way of itself. `folder_follows`: the directory will be made before.
+///
+/// # Errors
+/// As [`Control::bind`].
+pub fn could_bind(path: &Path, folder_follows: bool) -> Result<(), ControlBindError> {
+    let system = |error| ControlBindError::System { path: path.to_owned(), error };
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(ControlBindError::NotASocket(path.to_owned())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(system(error)),
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match fs::metadata(folder) {
+        Ok(found) if !found.is_dir() => Err(system(io::ErrorKind::NotADirectory.into())),
+        Ok(_) => access(folder, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| system(errno.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder_follows => Ok(()),
+        Err(error) => Err(system(error)),
+    }
 }
 
 impl Control {

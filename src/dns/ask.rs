@@ -5,22 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{DnsRequestOptions, DnsResponse, Message, Query, ResponseCode};
+use hickory_proto::op::{DnsResponse, Message, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::server::Server;
 use crate::upstream::LookupFailure;
 
 /// The longest a question may take, aliases and all servers included.
 pub const QUESTION: Duration = Duration::from_secs(2);
-/// How long one server is waited for. Within it the datagram is repeated every 333 ms (hickory's floor) or so.
-const TRY: Duration = Duration::from_millis(1500);
 /// After this much silence the next server is asked as well.
 const NEXT_SERVER: Duration = Duration::from_millis(400);
 /// More servers than this are not asked.
@@ -28,13 +23,11 @@ const MAX_SERVERS: usize = 8;
 /// Aliases followed for one question.
 const MAX_ALIASES: usize = 8;
 
-type Pool = NameServerPool<TokioRuntimeProvider>;
-
-/// Name servers in the order they are asked. Each has a pool of its own: hickory's pool of several takes SERVFAIL for
-/// the final word of all of them.
+/// Name servers in the order they are asked. Each is asked by itself: hickory's pool of several takes SERVFAIL for the
+/// final word of all of them.
 pub(super) struct Servers {
     addresses: Vec<SocketAddr>,
-    pools: Vec<Pool>,
+    servers: Vec<Arc<Server>>,
 }
 
 impl fmt::Debug for Servers {
@@ -66,24 +59,12 @@ impl Answer {
 
 impl Servers {
     pub fn new(addresses: &[SocketAddr]) -> Result<Self, LookupFailure> {
-        let addresses: Vec<SocketAddr> = addresses.iter().copied().take(MAX_SERVERS).collect();
-        let mut options = ResolverOpts::default();
-        options.timeout = TRY;
-        options.os_port_selection = true;
-        let tls = TlsConfig::new().map_err(failure)?;
-        let context = Arc::new(PoolContext::new(options, tls));
-        let pools = addresses
+        let servers: Vec<Arc<Server>> = addresses
             .iter()
-            .map(|address| {
-                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                    connection.port = address.port();
-                    connection
-                });
-                let server = NameServerConfig::new(address.ip(), true, connections.to_vec());
-                Pool::from_config([server], context.clone(), TokioRuntimeProvider::default())
-            })
-            .collect();
-        Ok(Servers { addresses, pools })
+            .take(MAX_SERVERS)
+            .map(|address| Server::new(*address).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        Ok(Servers { addresses: servers.iter().map(|server| server.address()).collect(), servers })
     }
 
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -119,13 +100,13 @@ impl Servers {
     async fn ask_in_turn(&self, name: &Name, kind: RecordType, end: Instant) -> Result<DnsResponse, LookupFailure> {
         let mut query = Query::query(name.clone(), kind);
         query.set_query_class(DNSClass::IN);
-        let mut waiting = self.pools.iter();
+        let mut waiting = self.servers.iter();
         let mut tries = JoinSet::new();
         let mut worst = None;
         loop {
             if tries.is_empty() {
-                let Some(pool) = waiting.next() else { return Err(worst.unwrap_or(LookupFailure::Timeout)) };
-                tries.spawn(ask_one(pool.clone(), query.clone()));
+                let Some(server) = waiting.next() else { return Err(worst.unwrap_or(LookupFailure::Timeout)) };
+                tries.spawn(server.clone().ask(query.clone()));
             }
             tokio::select! {
                 Some(ended) = tries.join_next() => match ended {
@@ -133,15 +114,15 @@ impl Servers {
                     Ok(Err(known @ (LookupFailure::NxDomain | LookupFailure::NoData))) => return Err(known),
                     Ok(Err(failure)) => {
                         worst = Some(telling(worst, failure));
-                        if let Some(pool) = waiting.next() {
-                            tries.spawn(ask_one(pool.clone(), query.clone()));
+                        if let Some(server) = waiting.next() {
+                            tries.spawn(server.clone().ask(query.clone()));
                         }
                     }
                     Err(panicked) => worst = Some(telling(worst, LookupFailure::Error(panicked.to_string()))),
                 },
                 () = sleep(NEXT_SERVER), if waiting.len() > 0 => {
-                    if let Some(pool) = waiting.next() {
-                        tries.spawn(ask_one(pool.clone(), query.clone()));
+                    if let Some(server) = waiting.next() {
+                        tries.spawn(server.clone().ask(query.clone()));
                     }
                 }
                 () = sleep_until(end) => return Err(worst.unwrap_or(LookupFailure::Timeout)),
@@ -150,12 +131,8 @@ impl Servers {
     }
 }
 
-async fn ask_one(pool: Pool, query: Query) -> Result<DnsResponse, LookupFailure> {
-    pool.lookup(query, DnsRequestOptions::default()).first_answer().await.map_err(failure)
-}
-
-/// Of two servers' failures the one that tells more: SERVFAIL before silence before the rest.
-fn telling(before: Option<LookupFailure>, now: LookupFailure) -> LookupFailure {
+/// Of two failures the one that tells more: SERVFAIL before silence before the rest.
+pub(super) fn telling(before: Option<LookupFailure>, now: LookupFailure) -> LookupFailure {
     let rank = |failure: &LookupFailure| match failure {
         LookupFailure::NxDomain | LookupFailure::NoData | LookupFailure::NoService => 0,
         LookupFailure::ServFail => 1,
@@ -168,7 +145,7 @@ fn telling(before: Option<LookupFailure>, now: LookupFailure) -> LookupFailure {
     }
 }
 
-fn failure(error: NetError) -> LookupFailure {
+pub(super) fn failure(error: NetError) -> LookupFailure {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => negative(none.response_code),
         NetError::Dns(DnsError::ResponseCode(code)) => negative(code),

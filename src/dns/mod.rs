@@ -1,6 +1,6 @@
 //! DNS: a question to hickory, records and their lifetime back.
 //!
-//! - The question is the configured name, verbatim and absolute: no search list, no `ndots`, no derived names. hickory's
+//! - The question is the configured name, verbatim (its letters in mixed case) and absolute: no search list, no `ndots`, no derived names. hickory's
 //!   `Resolver` is left out for that reason: its cache would hide refreshes, and its idea of an alias in front of an SRV
 //!   record asks for the SRV record of the *target*. Its name-server connections are used as they are.
 //! - Answers are not sorted here; the order of targets is [`upstream::order`](crate::upstream::order)'s.
@@ -9,9 +9,11 @@
 //! - `/etc/hosts` is believed first, as everywhere else on the machine; an address literal is never asked for.
 //! - Bounded: a question takes at most [`QUESTION`], a lookup two in a row.
 //!
-//! `ask` asks one question of several servers; `system` reads `/etc/resolv.conf`; `survey` asks for all there is to know.
+//! `ask` asks one question of several servers, `server` one of them, in a manner that it bears; `system` reads
+//! `/etc/resolv.conf`; `survey` asks for all there is to know.
 
 mod ask;
+mod server;
 mod survey;
 mod system;
 
@@ -117,6 +119,16 @@ impl Resolver {
             Source::Srv { name } => self.srv(name).await,
             Source::Static { host, port } => self.host(host, port.unwrap_or(0)).await,
         }
+    }
+
+    /// The name servers that are asked now, in their order; none where they cannot be found out.
+    #[must_use]
+    pub fn nameservers(&self) -> Vec<SocketAddr> {
+        let servers = match &self.0.servers {
+            Origin::Configured(servers) => servers.clone(),
+            Origin::System(system) => system.servers(),
+        };
+        servers.map(|servers| servers.addresses().to_vec()).unwrap_or_default()
     }
 
     /// Whether a host (of a static outbound proxy) publishes SRV records: the first such name.

@@ -5,6 +5,7 @@ use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use super::certificates::Certificates;
 use super::durations::Durations;
 
 /// One metric family as it appears in `/metrics`.
@@ -66,13 +67,11 @@ impl Families {
         self.add("gauge", name, &[], help, Gauge::with_opts(opts(name, help)))
     }
 
-    pub(super) fn timestamps(
-        &mut self,
-        name: &'static str,
-        labels: &'static [&'static str],
-        help: &'static str,
-    ) -> GaugeVec {
-        self.add("gauge", name, labels, help, GaugeVec::new(opts(name, help), labels))
+    /// When certificates end, in seconds since 1970.
+    pub(super) fn certificates(&mut self, name: &'static str, help: &'static str) -> Certificates {
+        let vec = |labels: &[&str]| GaugeVec::new(opts(name, help), labels);
+        let collector = vec(&["role"]).and_then(|own| Ok(Certificates::new(own, vec(&["role", "target"])?)));
+        self.add("gauge", name, &["role", "target"], help, collector)
     }
 
     pub(super) fn histograms(

@@ -40,14 +40,15 @@ pub(super) const CONNECTION_ERRORS: &[&str] = &[
     "tls",
     "unreachable",
     "unresolved",
-    "local",        // this machine lacks descriptors, memory or ports
-    "limit",        // refused: the connection limit is reached
-    "source_limit", // refused: its source has its share of the handshakes under way
-    "framing",      // the stream could not be cut into messages
-    "queue_full",   // the peer reads too slowly
-    "idle",         // half a message, then nothing
-    "silent",       // accepted, then no message
-    "memory",       // it held most when all together held too much
+    "local",          // this machine lacks descriptors, memory or ports
+    "limit",          // refused: the connection limit is reached
+    "source_limit",   // refused: its source has its share of the handshakes under way
+    "framing",        // the stream could not be cut into messages
+    "queue_full",     // the peer reads too slowly
+    "idle",           // half a message, then nothing
+    "silent",         // accepted, then no message
+    "memory",         // it held most when all together held too much
+    "proxy_protocol", // a PROXY header that is missing, wrong or not expected
     "other",
 ];
 
@@ -107,6 +108,8 @@ label! {
         Listener => "listener",
         /// Shown to the upstream (mutual TLS).
         Client => "client",
+        /// Shown by a target.
+        Upstream => "upstream",
     }
 }
 

@@ -54,6 +54,7 @@ type Info = [String; 4];
 
 pub(super) struct Targets {
     info: IntGaugeVec,
+    priority: IntGaugeVec,
     active: IntGaugeVec,
     consecutive_failures: IntGaugeVec,
     attempts: IntCounterVec,
@@ -73,6 +74,7 @@ impl Targets {
                 &["target", "transport", "priority", "weight"],
                 "Always 1: the SRV record behind each target.",
             ),
+            priority: f.gauges("target_priority", &["target"], "SRV priority of each target: lower is better."),
             active: f.gauges("target_active", &["target"], "1 for the target that requests go to, 0 for the others."),
             consecutive_failures: f.gauges(
                 "target_consecutive_register_failures",
@@ -104,13 +106,16 @@ impl Targets {
         }
     }
 
-    pub(super) fn set(&self, targets: &[TargetLabels<'_>]) {
+    /// Returns those that have vanished.
+    pub(super) fn set(&self, targets: &[TargetLabels<'_>]) -> Vec<String> {
         self.count.set(targets.len().try_into().unwrap_or(i64::MAX));
+        let mut gone = Vec::new();
         let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
         listed.retain(|label, (info, _)| {
             let stays = targets.iter().any(|t| t.label == label);
             if !stays {
                 self.remove(label, info);
+                gone.push(label.clone());
             }
             stays
         });
@@ -127,7 +132,15 @@ impl Targets {
                 self.info.with_label_values(&refs(&info)).set(1);
                 listed.insert(target.label.to_owned(), (info, Arc::new(self.register(target.label))));
             }
+            if listed.contains_key(target.label) {
+                self.priority.with_label_values(&[target.label]).set(target.priority.into());
+            }
         }
+        gone
+    }
+
+    pub(super) fn is_listed(&self, label: &str) -> bool {
+        self.listed.read().unwrap_or_else(PoisonError::into_inner).contains_key(label)
     }
 
     pub(super) fn get(&self, label: &str) -> Arc<TargetMetrics> {
@@ -162,6 +175,7 @@ impl Targets {
     fn remove(&self, label: &str, info: &Info) {
         // A series that is not there any more is what was asked for: the results say nothing new.
         let _ = self.info.remove_label_values(&refs(info));
+        let _ = self.priority.remove_label_values(&[label]);
         let _ = self.active.remove_label_values(&[label]);
         let _ = self.consecutive_failures.remove_label_values(&[label]);
         self.duration.remove(label);

@@ -103,6 +103,25 @@ fn a_record_set_without_end_does_not_become_series_without_end() {
 }
 
 #[test]
+fn a_targets_certificate_end_comes_and_goes_with_the_target() {
+    let m = Metrics::new();
+    let target = |label| TargetLabels { label, transport: Transport::Tls, priority: 10, weight: 0 };
+    m.set_targets(&[target("a.example:5061")]);
+    m.set_certificate_not_after(CertificateRole::Client, 1.0);
+    m.set_shown_certificate("a.example:5061", 1_900_000_000);
+    m.set_shown_certificate("stranger.example:5061", 1_900_000_000);
+    let series = r#"holdline_tls_certificate_not_after_timestamp_seconds{role="upstream",target="a.example:5061"}"#;
+    assert_eq!(value(&m, series), Some(1_900_000_000.0));
+    assert_eq!(value(&m, r#"holdline_tls_certificate_not_after_timestamp_seconds{role="client"}"#), Some(1.0));
+    assert_eq!(value(&m, r#"holdline_target_priority{target="a.example:5061"}"#), Some(10.0));
+    assert_eq!(m.shown_certificate("a.example:5061"), Some(1_900_000_000));
+    assert!(!m.render().contains("stranger"), "only announced targets have series");
+    m.set_targets(&[target("b.example:5061")]);
+    assert!(!m.render().contains("a.example"), "{}", m.render());
+    assert_eq!(m.shown_certificate("a.example:5061"), None);
+}
+
+#[test]
 fn a_certificate_end_is_absent_until_there_is_a_certificate() {
     let m = Metrics::new();
     assert!(!m.render().contains("tls_certificate_not_after_timestamp_seconds{"));

@@ -258,12 +258,16 @@ impl Examination<'_> {
                     now: self.now,
                 };
                 let (progress, places) = (Arc::clone(self.progress), Arc::clone(&self.settings.places));
+                let measured = self.settings.measured.cell(&probe);
                 progress.begin();
                 let turn = probing.len();
                 probing.spawn(async move {
-                    // Its time begins with its place. The semaphore is never closed.
-                    let _place = places.acquire().await;
-                    let look = probe.run().await;
+                    let measure = || async {
+                        // Its time begins with its place. The semaphore is never closed.
+                        let _place = places.acquire().await;
+                        probe.run().await
+                    };
+                    let look = measured.get_or_init(measure).await.clone();
                     progress.end();
                     (place, turn, look)
                 });

@@ -49,10 +49,8 @@ impl Input {
     /// Takes the text apart. The error says what is wrong with it and what would be right.
     pub fn parse(text: &str) -> Result<Input, String> {
         let mut notes = Vec::new();
-        let text = strip_wrapping(text);
-        // `Some Name <sip:host;lr>`: what is in the brackets.
-        let text = text.split_once('<').map_or(text, |(_, inner)| inner.split('>').next().unwrap_or(inner));
-        let text = strip_wrapping(text).trim_end_matches([',', ';']);
+        let unwrapped = unwrapped(strip_wrapping(text), &mut notes)?;
+        let text = strip_wrapping(&unwrapped).trim_end_matches([',', ';']);
         let (scheme, rest) = scheme(text);
         let scheme = scheme.map(str::to_ascii_lowercase);
         if scheme.as_deref() == Some("tel") {
@@ -71,6 +69,7 @@ impl Input {
             let over = transport.map_or(String::new(), |transport| format!(", over {transport}"));
             notes.push(format!("understood as the host {name}{port}{over}"));
         }
+        let name = underscored(name, &mut notes);
         let mut labels = name.splitn(3, '.');
         let kind = match (labels.next(), labels.next(), labels.next()) {
             (Some(a), Some(b), Some(domain)) if a.starts_with('_') && b.starts_with('_') => {
@@ -92,6 +91,82 @@ impl Input {
         };
         Ok(Input { kind, notes })
     }
+}
+
+/// What is inside of what people and pages put around a name: `Some Name <sip:host;lr>`, `_sip._tcp."domain"`,
+/// `_sip._tcp.<domain>`, the address of a web page that shows a record.
+fn unwrapped(text: &str, notes: &mut Vec<String>) -> Result<String, String> {
+    let placeholder = |inner: &str| {
+        let word = inner.to_ascii_lowercase().replace(['-', '_', ' '], "");
+        matches!(word.as_str(), "domain" | "yourdomain" | "domainname" | "name" | "customer" | "tenant")
+    };
+    let text = match text.split_once('<') {
+        Some((before, inner)) => {
+            let (inner, after) = inner.split_once('>').unwrap_or((inner, ""));
+            if !before.trim_start_matches(QUOTES).starts_with('_') {
+                inner.to_owned()
+            } else if placeholder(inner) {
+                return Err(format!(
+                    "still has a placeholder in it, <{}>: put the PBX's domain there, for example {}pbx.example.com",
+                    plain(inner),
+                    plain(before)
+                ));
+            } else {
+                format!("{before}{inner}{after}")
+            }
+        }
+        None => text.to_owned(),
+    };
+    let text: String = text.chars().filter(|c| !QUOTES.contains(c)).collect();
+    let web = ["http://", "https://"].iter().any(|s| text.get(..s.len()).is_some_and(|t| t.eq_ignore_ascii_case(s)));
+    match web.then(|| shown_by(&text)).flatten() {
+        Some(name) => {
+            notes.push(format!("the address of a web page; looked at is {} in it", plain(&name)));
+            Ok(name)
+        }
+        None => Ok(text),
+    }
+}
+
+/// Around a name, and within one as it stands in a manual.
+const QUOTES: [char; 7] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
+
+/// The name that a web page's address is about: an SRV name anywhere in it, else a name given as a parameter.
+fn shown_by(url: &str) -> Option<String> {
+    let url = url.to_ascii_lowercase().replace("%5f", "_").replace("%2e", ".").replace("%3a", ":").replace("%2f", "/");
+    let within = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let words = || url.split(|c| !within(c)).map(|word| word.trim_matches('.'));
+    let is_srv = |word: &&str| {
+        let mut labels = word.split('.');
+        matches!((labels.next(), labels.next(), labels.next()), (Some(a), Some(b), Some(_)) if a.starts_with("_sip") && b.starts_with('_'))
+    };
+    if let Some(srv) = words().find(is_srv) {
+        return Some(srv.to_owned());
+    }
+    let (_, parameters) = url.split_once('?')?;
+    parameters.split(['&', '#', ';']).find_map(|one| {
+        let (name, value) = one.split_once('=')?;
+        let about =
+            matches!(name, "name" | "domain" | "host" | "hostname" | "query" | "q" | "dn" | "target" | "address");
+        let value = value.rsplit(['/', ':']).next()?.trim_matches('.');
+        (about && value.contains('.') && value.chars().all(within)).then(|| value.to_owned())
+    })
+}
+
+/// `sip._tls.pbx.example.com` and `_sip.tls.pbx.example.com` with the underscore that got lost.
+fn underscored(name: String, notes: &mut Vec<String>) -> String {
+    let is = |label: &str, known: &[&str]| known.iter().any(|known| label.eq_ignore_ascii_case(known));
+    let mut labels = name.splitn(3, '.');
+    let (Some(a), Some(b), Some(domain)) = (labels.next(), labels.next(), labels.next()) else { return name };
+    let meant = if is(a, &["sip", "sips", "sip2"]) && b.starts_with('_') {
+        format!("_{a}.{b}.{domain}")
+    } else if a.starts_with("_sip") && is(b, &["udp", "tcp", "tls"]) {
+        format!("{a}._{b}.{domain}")
+    } else {
+        return name;
+    };
+    notes.push(format!("both labels of an SRV name begin with an underscore: taken as {meant}"));
+    meant
 }
 
 /// A known scheme, or any with `//` behind it. `pbx.example.com:5061` has none.
@@ -186,7 +261,20 @@ mod tests {
             ("'_sip._tls.pbx.example.com'", srv.clone()),
             ("_sip._tls.pbx.example.com:5061", srv.clone()),
             ("sip:_sip._tls.pbx.example.com;lr", srv.clone()),
-            ("dns:_sip._tls.pbx.example.com", srv),
+            ("dns:_sip._tls.pbx.example.com", srv.clone()),
+            ("_sip._tls.\"pbx.example.com\"", srv.clone()),
+            ("_sip._tls.<pbx.example.com>", srv.clone()),
+            ("\u{201c}_sip._tls.pbx.example.com\u{201d}", srv.clone()),
+            ("sip._tls.pbx.example.com", srv.clone()),
+            ("_sip.tls.pbx.example.com", srv.clone()),
+            (
+                "https://mxtoolbox.example/SuperTool.aspx?action=srv%3a_sip._tls.pbx.example.com&run=toolpage",
+                srv.clone(),
+            ),
+            ("https://dns.example/resolve?name=_sip._tls.pbx.example.com&type=SRV", srv.clone()),
+            ("https://checker.example/#SRV/_sip._tls.pbx.example.com", srv.clone()),
+            ("https://lookup.example/domains/_sip._tls.pbx.example.com/dns-records/srv/", srv),
+            ("https://dns.example/resolve?name=pbx.example.com&type=SRV", host("pbx.example.com", None, None)),
             ("core2-nj.example.com", host("core2-nj.example.com", None, None)),
             ("PBX.example.com.", host("pbx.example.com", None, None)),
             ("sip:pbx.example.com;lr", host("pbx.example.com", None, None)),
@@ -259,6 +347,7 @@ mod tests {
             ("pbx..example.com", "empty label"),
             ("pbx.exämple.com", "xn--"),
             ("_sip._udp", "no domain"),
+            ("_sip._tcp.<domain>", "placeholder"),
             ("a\u{1b}[31mb.example.com", "not a DNS name"),
         ] {
             let error = Input::parse(text).unwrap_err();

@@ -34,17 +34,52 @@ pub fn judge(record: &mut RecordLook, verify: Verify, chosen: bool, findings: &m
     for target in record.targets.iter().filter(|target| target.order.is_some()) {
         dead_or_odd(target, all_dead, record.transport, findings);
     }
-    if all_dead && record.usable().all(|target| target.addresses.is_empty()) {
-        findings.error("all_targets_fail", None, "no target has an address that could be tried");
-    } else if all_dead {
-        let text = "no target answers from here; a firewall between this machine and the provider would look the same";
-        findings.error("all_targets_fail", None, text);
+    if record.usable().all(is_useless) {
+        findings.error("all_targets_fail", None, why_none_works(record));
     } else if let Some(first) = record.usable().next().filter(|first| first.state == State::Fails) {
         let text = "is the target Holdline would select, and it does not answer: after a start, three REGISTERs must fail before \
                     phones move on";
         findings.warning("first_target_fails", first.label(), text);
     }
     recommended
+}
+
+/// It would serve no phone: it cannot be used at all, or answers with nothing but what counts as a failed attempt.
+fn is_useless(target: &TargetLook) -> bool {
+    target.state == State::Fails || target.addresses.iter().all(|a| a.state == State::Fails || has_trouble(a))
+}
+
+fn has_trouble(address: &AddressLook) -> bool {
+    address.options.as_ref().is_some_and(|options| troubled(options.status))
+}
+
+/// What the measurements have in common where none is good.
+fn why_none_works(record: &RecordLook) -> &'static str {
+    let measured: Vec<&AddressLook> = record.usable().flat_map(|target| &target.addresses).collect();
+    let all = |stage: &str, reasons: &[&str]| {
+        measured.iter().all(|address| {
+            let failure = address.failure.as_ref();
+            failure.is_some_and(|f| f.stage == stage && (reasons.is_empty() || reasons.contains(&f.reason.as_str())))
+        })
+    };
+    let silent = |address: &&AddressLook| {
+        address.failure.as_ref().is_some_and(|f| matches!(f.reason.as_str(), "timeout" | "unreachable" | "refused"))
+    };
+    if measured.is_empty() {
+        "no target has an address that could be tried"
+    } else if all("certificate", &[]) {
+        "every target is there and answers, but none has a certificate that would be accepted: nothing is wrong with the network"
+    } else if all("tls", &[]) {
+        "every target takes connections, but with none does a TLS handshake succeed: nothing is wrong with the network"
+    } else if all("connect", &["refused"]) {
+        "every target refuses: nothing listens at these ports, or a firewall rejects what comes from here"
+    } else if measured.iter().all(|address| has_trouble(address)) {
+        "every target answers, with a status that would count as a failed attempt: the provider's servers are in trouble"
+    } else if measured.iter().all(silent) {
+        "no target answers from here; a firewall between this machine and the provider would look the same"
+    } else {
+        "no target is of use, each for its own reason: see below"
+    }
 }
 
 /// Another setting that accepts every certificate seen, where the one in use refuses some.
@@ -145,6 +180,12 @@ fn certificate(tls: &TlsLook, label: &str, findings: &mut Findings) {
         let text = format!("its certificate ends in {} days; the upstream's operator must renew it", tls.days_left);
         findings.warning("certificate_ends_soon", label.to_owned(), text);
     }
+    if !tls.accepted && tls.self_signed {
+        let text = "its certificate is self-signed: it vouches for itself, as no authority does, so that anybody could have made it. \
+                    If it is the provider's (compare its SHA-256 fingerprint with what the provider says), save it as a file and \
+                    give that to --upstream-ca: that very certificate is trusted then, and no other";
+        findings.note("certificate_self_signed", label.to_owned(), text);
+    }
     if tls.accepted && tls.self_signed {
         findings.note(
             "certificate_self_signed",
@@ -180,7 +221,7 @@ mod tests {
         }
     }
 
-    fn judged(addresses: Vec<AddressLook>) -> (State, Verdict, Vec<String>) {
+    fn record(addresses: Vec<AddressLook>) -> RecordLook {
         let target = TargetLook {
             order: Some(1),
             selected: true,
@@ -195,7 +236,7 @@ mod tests {
             summary: String::new(),
             addresses,
         };
-        let mut record = RecordLook {
+        RecordLook {
             name: "_sip._udp.example".to_owned(),
             domain: Some("example".to_owned()),
             transport: Some(Transport::Udp),
@@ -204,7 +245,11 @@ mod tests {
             alias: None,
             targets: vec![target],
             why: String::new(),
-        };
+        }
+    }
+
+    fn judged(addresses: Vec<AddressLook>) -> (State, Verdict, Vec<String>) {
+        let mut record = record(addresses);
         let mut findings = Findings::default();
         assert_eq!(judge(&mut record, Verify::Domain, false, &mut findings), None);
         let verdict = findings.verdict();
@@ -218,6 +263,39 @@ mod tests {
         assert_eq!(judged(vec![good, v6()]), (State::Ok, Verdict::Works, vec!["no_ipv6".to_owned()]));
         let (state, verdict, codes) = judged(vec![v6()]);
         assert_eq!((state, verdict), (State::Fails, Verdict::Fails), "{codes:?}");
+    }
+
+    fn answers(status: u16) -> AddressLook {
+        let mut look = address("192.0.2.7", State::Ok, None);
+        look.state = State::Warning;
+        look.options.as_mut().unwrap().status = status;
+        look
+    }
+
+    #[test]
+    fn a_silent_target_and_one_in_trouble_do_not_work_together_either() {
+        let silent = || address("192.0.2.2", State::Fails, Some(("options", "timeout")));
+        let (_, verdict, codes) = judged(vec![silent(), answers(503)]);
+        assert_eq!((verdict, codes.contains(&"all_targets_fail".to_owned())), (Verdict::Fails, true), "{codes:?}");
+        let (_, verdict, _) = judged(vec![answers(503)]);
+        assert_eq!(verdict, Verdict::Fails);
+        let (_, verdict, _) = judged(vec![answers(404)]);
+        assert_eq!(verdict, Verdict::Works, "it speaks SIP");
+    }
+
+    #[test]
+    fn what_is_wrong_with_all_is_told_by_its_cause() {
+        let told = |stage: &str, reason: &str| {
+            let mut findings = Findings::default();
+            let mut record = record(vec![address("192.0.2.2", State::Fails, Some((stage, reason)))]);
+            judge(&mut record, Verify::Domain, true, &mut findings);
+            let all = findings.sorted();
+            all.into_iter().find(|finding| finding.code == "all_targets_fail").unwrap().text
+        };
+        let certificate = told("certificate", "refused_certificate");
+        assert!(certificate.contains("certificate") && !certificate.contains("firewall"), "{certificate}");
+        assert!(told("options", "timeout").contains("firewall"));
+        assert!(told("connect", "refused").contains("nothing listens"));
     }
 
     #[test]

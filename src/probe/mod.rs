@@ -36,7 +36,7 @@ use input::{Input, Kind};
 use plain::plain;
 pub use records::{orders, percent};
 use report::Look;
-pub use settings::{Progress, Settings, places};
+pub use settings::{Measured, Progress, Settings, places};
 pub use variations::DTLS;
 
 use crate::dns::Resolver;
@@ -56,6 +56,7 @@ pub async fn look(settings: &Settings, text: &str, now: u64, progress: &Arc<Prog
         variations: Vec::new(),
         naptr: Vec::new(),
         naptr_outcome: None,
+        asked: Vec::new(),
         nameservers: Vec::new(),
         took_ms: 0,
     };
@@ -65,7 +66,9 @@ pub async fn look(settings: &Settings, text: &str, now: u64, progress: &Arc<Prog
             for note in input.notes {
                 findings.note("input", None, plain(&note));
             }
-            let examination = Examination { settings, resolver: Resolver::new(&settings.nameservers), now, progress };
+            let resolver = Resolver::new(&settings.nameservers);
+            look.asked = resolver.nameservers().iter().map(ToString::to_string).collect();
+            let examination = Examination { settings, resolver, now, progress };
             match input.kind {
                 Kind::Srv { name, domain } => examination.srv(&name, &domain, &mut look, &mut findings).await,
                 Kind::Host { host, port, transport } => {
@@ -84,6 +87,9 @@ pub async fn look(settings: &Settings, text: &str, now: u64, progress: &Arc<Prog
             }
         }
         Err(error) => findings.error("not_a_name", None, error),
+    }
+    if let Some(enter) = &mut look.enter {
+        settings.beside(enter);
     }
     look.verdict = findings.verdict();
     look.findings = findings.sorted();

@@ -37,6 +37,9 @@ pub struct Look {
     pub naptr: Vec<NaptrLook>,
     /// The outcome of asking for them, as of a variation; null where they were not asked for.
     pub naptr_outcome: Option<String>,
+    /// The name servers that were asked, in their order.
+    #[serde(default)]
+    pub asked: Vec<String>,
     /// What each name server said, where several were given.
     pub nameservers: Vec<ServerLook>,
     /// How long it all took.
@@ -88,6 +91,21 @@ pub struct Enter {
     pub transport: Option<String>,
     /// `upstream_verify`, where the default would not do.
     pub upstream_verify: Option<String>,
+    /// `upstream_ca`, `upstream_ca_only`, `upstream_cert`, `upstream_key`, as the look was given them, where TLS is spoken.
+    #[serde(default)]
+    pub upstream_ca: Option<String>,
+    /// As `upstream_ca`.
+    #[serde(default)]
+    pub upstream_ca_only: Option<String>,
+    /// As `upstream_ca`.
+    #[serde(default)]
+    pub upstream_cert: Option<String>,
+    /// As `upstream_ca`.
+    #[serde(default)]
+    pub upstream_key: Option<String>,
+    /// `nameserver`, as the look was given them.
+    #[serde(default)]
+    pub nameserver: Vec<String>,
 }
 
 impl Enter {
@@ -99,10 +117,24 @@ impl Enter {
             ("--outbound-proxy", &self.outbound_proxy),
             ("--transport", &self.transport),
             ("--upstream-verify", &self.upstream_verify),
+            ("--upstream-ca", &self.upstream_ca),
+            ("--upstream-ca-only", &self.upstream_ca_only),
+            ("--upstream-cert", &self.upstream_cert),
+            ("--upstream-key", &self.upstream_key),
         ];
-        let given = flags.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", value.as_ref()?)));
-        given.collect::<Vec<_>>().join(" ")
+        let given = flags.into_iter().filter_map(|(flag, value)| Some((flag, value.as_ref()?)));
+        let servers = self.nameserver.iter().map(|server| ("--nameserver", server));
+        given.chain(servers).map(|(flag, value)| format!("{flag} {}", quoted(value))).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// For a shell.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@%+=,[]".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', "'\\''"))
 }
 
 /// How serious a finding is.

@@ -14,10 +14,11 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::held::Ledger;
-use super::shares::Shares;
+use super::refusals::Refusals;
+use super::shares::{Share, Shares};
 use super::stream::{About, Said, Tell, outlet, run};
 use super::tls::{Tls, handshake_outcome};
-use super::{Limits, bind, cause};
+use super::{Limits, bind, cause, proxy_protocol};
 use crate::flow::{Cause, ConnId, NetEvent, Side, SocketId, Transport};
 use crate::metrics::{Handshake, Metrics};
 
@@ -71,6 +72,9 @@ pub(super) struct Gate {
     /// Whose connections are accepted. On the upstream side, whose targets come and go, the core judges.
     pub(super) allowed: Option<Allowed>,
     pub(super) ledger: Ledger,
+    /// Who says with a PROXY header whose connection it is.
+    pub(super) proxies: Arc<[IpNet]>,
+    pub(super) refusals: Refusals,
 }
 
 /// Counts one connection as long as it lives.
@@ -87,6 +91,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A peer that was let in, until its handshake is over.
+#[derive(Default)]
+struct Entry {
+    _share: Option<Share>,
 }
 
 impl Gate {
@@ -110,6 +120,63 @@ impl Gate {
             );
         }
         false
+    }
+
+    /// What a peer needs first: that it is allowed, and for TLS a share of the handshakes. `None`: it is closed.
+    fn enter(&self, remote: SocketAddr, transport: Transport) -> Option<Entry> {
+        if !self.admits(remote) {
+            return None;
+        }
+        if transport != Transport::Tls {
+            return Some(Entry::default());
+        }
+        let share = self.shares.take(remote.ip());
+        if share.is_none() {
+            self.count_error(transport, "source_limit");
+            tracing::debug!(%remote, "its source has its share of the handshakes under way: closed");
+        }
+        share.map(|share| Entry { _share: Some(share) })
+    }
+
+    /// Whether its connections begin with a PROXY header.
+    fn is_balancer(&self, remote: SocketAddr) -> bool {
+        let ip = remote.ip().to_canonical();
+        self.side == Side::Phone && self.proxies.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Whose connection this is: the peer's, or of whom its PROXY header says; `None` where it must send one and does not.
+    async fn source(&self, stream: &mut TcpStream, remote: SocketAddr, transport: Transport) -> Option<SocketAddr> {
+        if !self.is_balancer(remote) {
+            return Some(remote);
+        }
+        let fault = match timeout(self.limits.handshake_timeout, proxy_protocol::source(stream)).await {
+            Ok(Ok(source)) => return Some(source.unwrap_or(remote)),
+            Ok(Err(fault)) => fault.to_string(),
+            Err(_) => "it sent no PROXY header in time".to_owned(),
+        };
+        self.count_error(transport, "proxy_protocol");
+        if let Some(more_like_it) = self.said.due("proxy protocol") {
+            tracing::warn!(source = %remote.ip(), more_like_it, "a load balancer's connection is closed: {fault}");
+        }
+        None
+    }
+
+    /// A PROXY header where none is expected: of TLS it would make a broken handshake, of SIP a lost request.
+    async fn is_unexpected(&self, stream: &TcpStream, remote: SocketAddr) -> bool {
+        let mut begin = [0; 12];
+        match timeout(self.limits.handshake_timeout, stream.peek(&mut begin)).await {
+            Ok(Ok(count)) if proxy_protocol::is_begun(&begin[..count]) => {}
+            Ok(_) => return false,
+            Err(_) => {
+                // It would have said nothing in a handshake either.
+                self.metrics.handshakes(self.side, Handshake::Timeout).inc();
+                self.count_error(Transport::Tls, "timeout");
+                return true;
+            }
+        }
+        self.count_error(Transport::Tls, "proxy_protocol");
+        proxy_protocol::unexpected(&self.said, remote.ip());
+        true
     }
 
     fn count_error(&self, transport: Transport, reason: &str) {
@@ -141,20 +208,10 @@ pub(super) async fn listen(listener: TcpListener, gate: Gate, socket: SocketId, 
             }
         };
         let accepted = Instant::now();
-        if !gate.admits(remote) {
-            continue;
-        }
-        let share = match transport {
-            Transport::Tls => {
-                let Some(share) = gate.shares.take(remote.ip()) else {
-                    gate.count_error(transport, "source_limit");
-                    tracing::debug!(%remote, "its source has its share of the handshakes under way: closed");
-                    continue;
-                };
-                Some(share)
-            }
-            Transport::Tcp | Transport::Udp => None,
-        };
+        // Of a load balancer's connection its header says whose it is.
+        let is_direct = !gate.is_balancer(remote);
+        let entry = if is_direct { gate.enter(remote, transport) } else { Some(Entry::default()) };
+        let Some(mut entry) = entry else { continue };
         let Some(place) = gate.place() else {
             gate.count_error(transport, "limit");
             let limit = gate.most.load(Ordering::Relaxed).min(gate.room);
@@ -165,6 +222,13 @@ pub(super) async fn listen(listener: TcpListener, gate: Gate, socket: SocketId, 
         let gate = gate.clone();
         tokio::spawn(async move {
             let _place = place;
+            let (mut stream, peer) = (stream, remote);
+            let Some(remote) = gate.source(&mut stream, peer, transport).await else { return };
+            // What it says of itself, a health check, is the core's to judge.
+            if remote != peer {
+                let Some(entered) = gate.enter(remote, transport) else { return };
+                entry = entered;
+            }
             match transport {
                 Transport::Udp | Transport::Tcp => {
                     let local = stream.local_addr();
@@ -172,8 +236,11 @@ pub(super) async fn listen(listener: TcpListener, gate: Gate, socket: SocketId, 
                 }
                 Transport::Tls => {
                     let local = stream.local_addr();
+                    if is_direct && gate.is_unexpected(&stream, remote).await {
+                        return;
+                    }
                     let Some(stream) = handshake(stream, remote, &gate).await else { return };
-                    drop((share, permit));
+                    drop((entry, permit));
                     converse(stream, local, remote, gate, socket, transport, accepted).await;
                 }
             }
@@ -191,6 +258,9 @@ async fn handshake(stream: TcpStream, remote: SocketAddr, gate: &Gate) -> Option
         Ok(Ok(stream)) => (Handshake::Ok, None, Some(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "TLS handshake failed");
+            if gate.side == Side::Phone {
+                gate.refusals.note(remote, &error);
+            }
             (handshake_outcome(&error), Some("tls"), None)
         }
         Err(_) => (Handshake::Timeout, Some("timeout"), None),
@@ -226,6 +296,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(
             tell: gate.tell,
             metrics: gate.metrics,
             said: gate.said,
+            peer: Some(remote.ip()),
             accepted: Some(accepted),
         };
         run(stream, about, inlet).await;

@@ -43,7 +43,7 @@ pub(super) async fn open(hop: Hop, local: Option<SocketAddr>, limit: Duration, t
         }
         (Ok(stream), Transport::Tls) => {
             let Some(local) = local_of(&stream, &about, &hop).await else { return };
-            let shaken = timeout_at(deadline, tls.connect(&hop, stream)).await;
+            let shaken = timeout_at(deadline, tls.connect(&hop, stream, &about.metrics)).await;
             let (outcome, result) = match shaken {
                 Ok(Ok(stream)) => (Handshake::Ok, Ok(stream)),
                 Ok(Err((outcome, detail))) => (outcome, Err(Failed { cause: Cause::Tls, detail })),

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::accept::{self, Gate};
 use super::bind::{self, BindError, Sharing};
+use super::refusals::Refusals;
 use super::settings::{Listen, UpstreamBind};
 use super::shares::Shares;
 use super::udp::{Role, Udp};
@@ -119,6 +120,8 @@ impl Transports {
             shares: Shares::of(limits.handshakes),
             allowed: (side == Side::Phone).then(|| self.allowed.clone()),
             ledger: self.ledger.clone(),
+            proxies: self.settings.proxy_protocol.clone().into(),
+            refusals: Refusals::default(),
             limits,
         }
     }

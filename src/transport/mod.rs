@@ -25,6 +25,8 @@ mod held;
 mod icmp;
 mod listeners;
 mod mmsg;
+mod proxy_protocol;
+mod refusals;
 mod settings;
 mod shares;
 mod stream;
@@ -366,6 +368,7 @@ impl Transports {
             tell: self.tell[side as usize].clone(),
             metrics: self.metrics.clone(),
             said: self.said.clone(),
+            peer: None,
             accepted: None,
         };
         let local = self.upstream_address(hop.addr);

@@ -18,6 +18,8 @@ pub struct Settings {
     /// How the upstream is spoken to: decides which upstream sockets are bound. With TLS there is only a TLS listener, and
     /// only if a certificate is configured; else UDP and TCP share the port.
     pub upstream_transport: Transport,
+    /// Load balancers that say with a PROXY header whose connection it is; on the phone side, over TCP and TLS.
+    pub proxy_protocol: Vec<IpNet>,
     /// Certificates, keys and what is verified.
     pub tls: TlsSettings,
     /// What may grow how far.
@@ -36,6 +38,7 @@ impl Settings {
             listen,
             upstream_bind,
             upstream_transport,
+            proxy_protocol: Vec::new(),
             tls: TlsSettings::default(),
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(3),

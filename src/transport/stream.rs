@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::held::{Holding, Ledger, Order};
-use super::{Limits, cause, tls};
+use super::{Limits, cause, proxy_protocol, tls};
 use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, Transport};
 use crate::message::{Frame, Framer};
 use crate::metrics::Metrics;
@@ -105,6 +106,8 @@ pub(super) struct About {
     pub(super) tell: mpsc::Sender<Tell>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) said: Said,
+    /// Who is there, on a connection that was accepted.
+    pub(super) peer: Option<IpAddr>,
     /// When it was accepted; `None` for one that we opened.
     pub(super) accepted: Option<Instant>,
 }
@@ -175,6 +178,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
         deadline.as_mut().reset(accepted + about.limits.silent_timeout);
     }
     let mut partial = false;
+    let mut first = true;
 
     loop {
         if closing && queue.is_empty() && !unflushed {
@@ -210,6 +214,11 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
                 Ok(0) => return End::ByPeer,
                 Ok(count) => {
                     about.metrics.received_bytes(about.side).inc_by(count as u64);
+                    let begins = std::mem::take(&mut first) && about.side == Side::Phone;
+                    if let Some(peer) = about.peer.filter(|_| begins && proxy_protocol::is_begun(framer.buffer())) {
+                        proxy_protocol::unexpected(&about.said, peer);
+                        return End::Broken(Cause::Reset, "proxy_protocol");
+                    }
                     match cut(&mut framer, about, &mut queue).await {
                         Cut::All { message } => {
                             // A message has its time from its first byte on; more bytes do not lengthen it.

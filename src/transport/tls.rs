@@ -125,15 +125,26 @@ impl Tls {
         &self,
         hop: &Hop,
         stream: TcpStream,
+        metrics: &Metrics,
     ) -> Result<TlsStream<TcpStream>, (Handshake, String)> {
         let loaded = self.now();
         let refuse = |detail: String| format!("TLS with {} ({}): {detail}", hop.addr, hop.target);
         let (config, name, verifier) = client_config(&loaded, hop).map_err(|text| (Handshake::Error, refuse(text)))?;
-        TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+        let shaken = TlsConnector::from(config).connect(name, stream).await;
+        if let Some(not_after) = verifier.not_after() {
+            metrics.set_shown_certificate(&label(hop), not_after);
+        }
+        shaken.map_err(|error| {
             let detail = verifier.take_failure().unwrap_or_else(|| explain::handshake(&error));
             (handshake_outcome(&error), refuse(detail))
         })
     }
+}
+
+/// `host:port`, as the target is known in metrics.
+fn label(hop: &Hop) -> String {
+    let port = hop.addr.port();
+    if hop.target.contains(':') { format!("[{}]:{port}", hop.target) } else { format!("{}:{port}", hop.target) }
 }
 
 fn server_config(pair: &Pair) -> Result<Arc<ServerConfig>, TlsError> {
@@ -165,6 +176,11 @@ fn client_config(loaded: &Loaded, hop: &Hop) -> Result<Client, String> {
     };
     config.resumption = Resumption::disabled();
     Ok((Arc::new(config), sni, verifier))
+}
+
+/// rustls' own error inside an I/O error.
+pub(super) fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    explain::rustls_error(error)
 }
 
 /// An error of a TLS connection in words.

@@ -12,8 +12,11 @@ use super::failover::{Hit, Tally};
 use super::order::TargetId;
 use super::witness::HandsetId;
 
-/// The most events that are kept.
+/// The most events that are kept beside the rollovers.
 pub const MAX_EVENTS: usize = 100;
+
+/// The most rollovers that are kept: a name that goes on failing in DNS must not push the reason for last night's calls out.
+pub const MAX_ROLLOVERS: usize = 100;
 
 /// The most bytes that are kept of an untrusted peer's words.
 pub const MAX_DETAIL: usize = 240;
@@ -86,6 +89,9 @@ pub struct Rollover {
     pub strikes: Vec<Strike>,
     /// How many different handsets the strikes came from.
     pub handsets: usize,
+    /// How many different handsets failed since the first of them. Strikes are serial: of a target that is silent to all, most
+    /// handsets' failures are no strikes of their own.
+    pub failed: usize,
 }
 
 impl Rollover {
@@ -100,7 +106,16 @@ impl Rollover {
                 detail: h.detail.clone(),
             })
             .collect();
-        Rollover { from, to, epoch, reason, count: tally.count, strikes, handsets: tally.handsets }
+        Rollover {
+            from,
+            to,
+            epoch,
+            reason,
+            count: tally.count,
+            strikes,
+            handsets: tally.handsets,
+            failed: tally.failed,
+        }
     }
 
     /// The failures in words: `timeout 8.0 s ago, 503 4.0 s ago, refused now`.
@@ -155,20 +170,32 @@ struct Event {
     what: What,
 }
 
-/// The last [`MAX_EVENTS`] events, oldest first.
+/// The last [`MAX_ROLLOVERS`] rollovers and the last [`MAX_EVENTS`] other events, each oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Events(VecDeque<Event>);
+pub(super) struct Events {
+    rollovers: VecDeque<Event>,
+    others: VecDeque<Event>,
+}
 
 impl Events {
     pub(super) fn push(&mut self, what: What, now: Instant) {
-        if self.0.len() == MAX_EVENTS {
-            self.0.pop_front();
+        let (ring, most) = match what {
+            What::RolledOver(_) => (&mut self.rollovers, MAX_ROLLOVERS),
+            What::Targets { .. } | What::DnsFailing { .. } | What::DnsRecovered | What::Voided { .. } => {
+                (&mut self.others, MAX_EVENTS)
+            }
+        };
+        if ring.len() == most {
+            ring.pop_front();
         }
-        self.0.push_back(Event { at: now, what });
+        ring.push_back(Event { at: now, what });
     }
 
     pub(super) fn shown(&self, now: Instant) -> Vec<EventShown> {
-        self.0.iter().map(|event| EventShown::of(event, now)).collect()
+        let mut all: Vec<&Event> = self.others.iter().chain(&self.rollovers).collect();
+        // Stable: of one moment, what DNS said comes before what followed from it.
+        all.sort_by_key(|event| event.at);
+        all.into_iter().map(|event| EventShown::of(event, now)).collect()
     }
 }
 
@@ -192,6 +219,8 @@ pub enum EventShown {
         failures: u32,
         /// The number of handsets they came from.
         handsets: usize,
+        /// How many handsets failed since the first of them.
+        handsets_failed: usize,
         /// The failures that led to it, oldest first.
         strikes: Vec<StrikeShown>,
     },
@@ -266,6 +295,7 @@ impl EventShown {
                 epoch: r.epoch,
                 failures: r.count,
                 handsets: r.handsets,
+                handsets_failed: r.failed,
                 strikes: r
                     .strikes
                     .iter()
@@ -294,4 +324,32 @@ impl EventShown {
 /// Seconds to the millisecond.
 pub(super) fn seconds(duration: Duration) -> f64 {
     duration.as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "any instant will do: only differences matter")]
+    fn lookups_push_no_rollover_out() {
+        let start = Instant::now();
+        let label = |text: &str| TargetId::from(text);
+        let mut events = Events::default();
+        let tally = Tally::default();
+        let rollover = Rollover::new(label("a"), label("b"), 2, Reason::Manual, &tally, start);
+        events.push(What::RolledOver(rollover), start);
+        for n in 1..=500 {
+            events.push(What::DnsRecovered, start + Duration::from_secs(n));
+        }
+        let shown = events.shown(start + Duration::from_secs(501));
+        assert_eq!(shown.len(), MAX_EVENTS + 1);
+        assert!(matches!(&shown[0], EventShown::Rollover { to, .. } if &**to == "b"), "{:?}", shown[0]);
+        for n in 0..2 * MAX_ROLLOVERS as u64 {
+            let rollover = Rollover::new(label("a"), label("b"), n, Reason::Manual, &tally, start);
+            events.push(What::RolledOver(rollover), start + Duration::from_secs(600 + n));
+        }
+        let shown = events.shown(start + Duration::from_secs(900));
+        assert_eq!(shown.len(), MAX_EVENTS + MAX_ROLLOVERS, "they are bounded, too");
+    }
 }

@@ -75,6 +75,8 @@ pub struct Tally {
     pub hits: Vec<Hit>,
     /// How many different handsets they came from.
     pub handsets: usize,
+    /// How many different handsets have failed since the first of them, those included whose failure was the same event.
+    pub failed: usize,
 }
 
 /// The count of strikes, for one instance of Holdline and all its handsets.
@@ -98,6 +100,8 @@ pub struct Failover {
     sources: BTreeSet<SourceId>,
     /// A strike came from a handset whose word counts by itself.
     vouched: bool,
+    /// Handsets that have failed since the first strike, counted or not, at most [`MAX_HANDSETS`].
+    failed: BTreeSet<HandsetId>,
 }
 
 impl Failover {
@@ -116,6 +120,7 @@ impl Failover {
             served: BTreeSet::new(),
             sources: BTreeSet::new(),
             vouched: false,
+            failed: BTreeSet::new(),
         }
     }
 
@@ -144,12 +149,24 @@ impl Failover {
                 self.clear();
                 Step::Cleared
             }
-            Class::Failure if attempt.seq < self.fence => Step::Unmoved,
+            Class::Failure if attempt.seq < self.fence => {
+                if self.count > 0 {
+                    self.note_failed(hit.witness.handset);
+                }
+                Step::Unmoved
+            }
             Class::Failure => self.strike(attempt.seq, hit),
         }
     }
 
+    fn note_failed(&mut self, handset: HandsetId) {
+        if self.failed.len() < MAX_HANDSETS {
+            self.failed.insert(handset);
+        }
+    }
+
     fn strike(&mut self, seq: u64, hit: Hit) -> Step {
+        self.note_failed(hit.witness.handset);
         self.fence = self.next_seq;
         self.count = self.count.saturating_add(1);
         if self.hits.len() == MAX_STRIKES {
@@ -203,8 +220,11 @@ impl Failover {
             return false;
         }
         let Some(place) = self.hits.iter().position(silent) else { return false };
-        self.hits.remove(place);
+        let Some((_, removed)) = self.hits.remove(place) else { return false };
         self.count = self.count.saturating_sub(1);
+        if !self.hits.iter().any(|(_, hit)| hit.witness.handset == removed.witness.handset) {
+            self.failed.remove(&removed.witness.handset);
+        }
         self.handsets.clear();
         self.served.clear();
         self.sources.clear();
@@ -223,6 +243,7 @@ impl Failover {
             count: self.count,
             hits: self.hits.iter().map(|(_, hit)| hit.clone()).collect(),
             handsets: self.handsets.len(),
+            failed: self.failed.len(),
         };
         self.clear();
         tally
@@ -236,6 +257,7 @@ impl Failover {
         self.served.clear();
         self.sources.clear();
         self.vouched = false;
+        self.failed.clear();
     }
 
     /// Number of the current activation; 0 before the first.

@@ -223,6 +223,7 @@ impl Upstream {
             reason = rollover.reason.as_str(),
             failures = rollover.count,
             handsets = rollover.handsets,
+            handsets_failed = rollover.failed,
             strikes = rollover.failures(),
             more_like_it,
             "rolled over"

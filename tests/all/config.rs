@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
 use crate::support::binary;
+use crate::support::installed::{installed, not_run};
 
 const SRV: &str = "--srv=_sip._udp.pbx.example.com";
 
@@ -138,6 +139,7 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--allow", "10.0.0.0/33"], &["allow", "10.0.0.0/33", "192.168.0.0/16"]),
         (&[SRV, "--allow", "office"], &["allow", "office", "not a network"]),
         (&[SRV, "--allow", ","], &["allow", "admits nobody"]),
+        (&[SRV, "--proxy-protocol", "balancer"], &["proxy_protocol", "balancer", "not a network"]),
         (&[SRV, "--upstream-allow", "10.0.0/8"], &["upstream_allow", "10.0.0/8", "not a network"]),
         (
             &[SRV, "--nameserver", "dns.example.com"],
@@ -166,7 +168,7 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--invite-alternate", "no"], &["invite_alternate", "no", "true or false"]),
         (&[SRV, "--drain-timeout", "1d"], &["drain_timeout", "1d", "not a duration"]),
         (&[SRV, "--state-dir", "a.crt"], &["state_dir", "a.crt", "not a directory"]),
-        (&[SRV, "--state-dir", "/proc/holdline"], &["state_dir", "/proc/holdline"]),
+        (&[SRV, "--instance", "a\nb"], &["instance", "one line"]),
         (&[SRV, "--log-format", "xml"], &["log_format", "xml", "text or json"]),
         (&[SRV, "--log-level", "loud"], &["log_level", "loud", "info"]),
         (&[SRV, "--limit-transactions", "0"], &["limit_transactions", "0", "whole number"]),
@@ -236,9 +238,10 @@ fn a_bad_variable_is_named_as_a_variable() {
 fn a_wrong_command_line_is_a_usage_error() {
     let files = Files::new();
     let table: &[(&[&str], &[&str])] = &[
-        (&[], &["subcommand", "holdline --help"]),
         (&["runn"], &["runn", "run"]),
-        (&["run", "--srvv", "x"], &["--srvv", "--srv"]),
+        (&["run", "--srvv", "x"], &["--srvv", "--srv", "see holdline run --help"]),
+        (&["srv", "--wach"], &["--wach", "see holdline srv --help"]),
+        (&["phones", "--limit=many"], &["many", "see holdline phones --help"]),
         (&["run", "--srv"], &["--srv", "value"]),
         (&["run", "--srv", "a", "--srv", "b"], &["--srv", "multiple"]),
         (&["run", "surplus"], &["surplus"]),
@@ -342,6 +345,7 @@ upstream_key = "b.key"
 upstream_verify = "either"
 upstream_allow = ["203.0.113.0/24", "2001:db8::1"]
 allow = ["10.0.0.0/8"]
+proxy_protocol = ["10.0.0.1"]
 contact = "path"
 contact_key = "long.secret"
 register_interval = 0
@@ -363,6 +367,7 @@ drain_timeout = "1m"
 admin = "127.0.0.1:9461"
 admin_host = ["proxy1.example.com"]
 admin_token_file = "long.secret"
+instance = "branch berlin"
 log_format = "json"
 log_level = "debug"
 limit_transactions = 1000
@@ -388,4 +393,142 @@ fn help_and_version_end_well() {
     }
     let version = accepted(&holdline(&["--version"], &[], files.dir.path()), "version");
     assert!(version.starts_with("holdline 0."), "{version}");
+}
+
+#[test]
+fn holdline_alone_prints_its_help() {
+    let output = holdline(&[], &[], Path::new("/"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    for subcommand in ["run", "srv", "status", "phones", "roll", "healthcheck", "demo"] {
+        assert!(said.contains(&format!("\n  {subcommand} ")), "{subcommand} in {said}");
+    }
+}
+
+#[test]
+fn help_wraps_at_the_terminals_width() {
+    for columns in ["60", "80"] {
+        let output = holdline(&["--help"], &[("COLUMNS", columns)], Path::new("/"));
+        let help = accepted(&output, columns);
+        let longest = help.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(longest <= columns.parse().unwrap(), "{longest} in {help}");
+    }
+}
+
+/// `run` and `run --check` with the same arguments, and whether each refuses with this code.
+#[track_caller]
+fn both_refuse(files: &Files, more: &[&str], code: i32, parts: &[&str]) {
+    const QUIET: [&str; 4] =
+        ["--upstream-bind=127.0.0.1:0", "--listen=udp:127.0.0.1:0", "--admin=127.0.0.1:0", "--log-level=error"];
+    let given = |quiet: &&str| !more.iter().any(|more| more.split('=').next() == quiet.split('=').next());
+    for check in [&["--check"][..], &[]] {
+        let mut arguments = vec!["run", "--outbound-proxy=127.0.0.1:9"];
+        arguments.extend(QUIET.iter().filter(|quiet| given(quiet)));
+        arguments.extend(more.iter().chain(check));
+        refused(&holdline(&arguments, &[], files.dir.path()), code, parts, &format!("{arguments:?}"));
+    }
+}
+
+#[test]
+fn check_refuses_what_run_refuses() {
+    let files = Files::new();
+    files.write("junk.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
+    both_refuse(&files, &["--transport=tls", "--upstream-ca=junk.pem"], 69, &["upstream-ca", "junk.pem"]);
+    files.write("taken", "");
+    both_refuse(&files, &["--control=taken"], 69, &["taken", "not a socket"]);
+    both_refuse(&files, &["--control=nowhere/control.sock"], 69, &["nowhere/control.sock", "directory"]);
+    both_refuse(&files, &["--listen=udp:192.0.2.77:0"], 69, &["192.0.2.77", "no interface", "--listen"]);
+    both_refuse(&files, &["--upstream-bind=192.0.2.78:0"], 69, &["192.0.2.78", "no interface", "--upstream-bind"]);
+    both_refuse(&files, &["--admin=192.0.2.79:0"], 69, &["192.0.2.79", "no interface", "--admin"]);
+}
+
+#[test]
+fn check_warns_of_what_run_only_warns_of() {
+    let files = Files::new();
+    let output = holdline(&["run", "--check", SRV, "--state-dir=/proc/holdline"], &[], files.dir.path());
+    let said = accepted(&output, "state directory");
+    assert!(said.contains("WARN      state_dir /proc/holdline") && said.contains("goes on without"), "{said}");
+    let variables = [("HOLDLINE_ATTEMPT_TIMOUT", "4s")];
+    let said = accepted(&holdline(&["run", "--check", SRV], &variables, files.dir.path()), "misspelt");
+    assert!(said.contains("WARN      variable HOLDLINE_ATTEMPT_TIMOUT"), "{said}");
+}
+
+#[test]
+fn a_mistake_in_the_file_keeps_no_command_from_the_running_holdline() {
+    let files = Files::new();
+    let nobody = "admin = \"127.0.0.1:9\"\nstate_dir = \"here\"\n";
+    for mistake in ["failurez = 3\n", "failures = 0\n", "failures = [\n", "srv = \"_sip._udp.example\n", "[a]\nb = 1\n"]
+    {
+        files.write("bad.toml", &format!("{nobody}{mistake}"));
+        for (arguments, looked_for) in [
+            (&["status"][..], "127.0.0.1:9/status"),
+            (&["healthcheck"], "127.0.0.1:9/livez"),
+            (&["phones"], "here/control.sock"),
+            (&["roll"], "here/control.sock"),
+        ] {
+            let code = if arguments == ["healthcheck"] { 1 } else { 69 };
+            let mut all = arguments.to_vec();
+            all.extend(["-c", "bad.toml"]);
+            refused(&holdline(&all, &[], files.dir.path()), code, &[looked_for], &format!("{mistake:?} {all:?}"));
+        }
+    }
+    // Nor does a bad admin address keep anybody from the control socket.
+    files.write("bad.toml", "admin = \"nonsense\"\nstate_dir = \"here\"\n");
+    let output = holdline(&["phones", "-c", "bad.toml"], &[], files.dir.path());
+    refused(&output, 69, &["here/control.sock"], "bad admin address");
+}
+
+#[test]
+fn a_healthcheck_ends_with_0_or_1_and_nothing_else() {
+    let files = Files::new();
+    files.write("bad.toml", "admin = \"nonsense\"\n");
+    let table: &[&[&str]] = &[
+        &["--admin=127.0.0.1:9"],
+        &["--admin=nonsense"],
+        &["--config=none.toml"],
+        &["--config=bad.toml"],
+        &["--redy"],
+        &["surplus"],
+    ];
+    for more in table {
+        let arguments: Vec<&str> = ["healthcheck"].iter().chain(*more).copied().collect();
+        let output = holdline(&arguments, &[], files.dir.path());
+        refused(&output, 1, &[], &format!("{arguments:?}"));
+    }
+}
+
+#[test]
+fn an_empty_variable_says_nothing_to_the_operators_commands_either() {
+    let variables =
+        [("HOLDLINE_CONFIG", ""), ("HOLDLINE_STATE_DIR", ""), ("HOLDLINE_CONTROL", ""), ("HOLDLINE_ADMIN", "")];
+    let output = holdline(&["phones"], &variables, Path::new("/"));
+    refused(&output, 69, &["/var/lib/holdline/control.sock"], "phones");
+    let output = holdline(&["roll", "--state-dir=here"], &[("HOLDLINE_CONTROL", "")], Path::new("/"));
+    refused(&output, 69, &["here/control.sock"], "roll");
+}
+
+/// In a network namespace that has loopback and one IPv6 address.
+#[test]
+fn a_host_without_ipv4_is_served_with_the_defaults() {
+    const TEST: &str = "config::a_host_without_ipv4_is_served_with_the_defaults";
+    const SCRIPT: &str = "ip link set lo up && ip address add 2001:db8::5/128 dev lo nodad || exit 99
+        \"$0\" run --check --outbound-proxy=192.0.2.1 || exit 98
+        \"$0\" run --outbound-proxy=192.0.2.1 2>/dev/null &
+        for turn in $(seq 300); do \"$0\" healthcheck 2>/dev/null && break; sleep 0.1; done
+        \"$0\" status; code=$?
+        kill $!; wait $!; exit $code";
+    if !installed(TEST, &["unshare", "ip"]) {
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "sh", "-c", SCRIPT, env!("CARGO_BIN_EXE_holdline")]);
+    let output = command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if errors.contains("unshare: ") || output.status.code() == Some(99) {
+        not_run(TEST, &["a network namespace"]);
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{said}{errors}");
+    assert!(said.contains("phones    udp [::]:5060") && said.contains("admin     127.0.0.1:9460"), "{said}");
+    assert!(said.contains("OK           phones are at 192.0.2.1:5060"), "{said}");
 }

@@ -70,3 +70,24 @@ fn a_signal_ends_it_with_a_sentence() {
     assert!(child.wait().expect("its end").success(), "{told}");
     assert!(told.trim_end().ends_with("nothing is left behind."), "{told}");
 }
+
+#[test]
+fn it_ends_when_nobody_listens_any_more() {
+    use std::io::Read;
+    let mut child = binary::holdline(["demo"]).stdout(Stdio::piped()).spawn().expect("the demo starts");
+    let mut out = child.stdout.take().expect("its story");
+    out.read_exact(&mut [0; 16]).expect("the first words");
+    drop(out);
+    let deadline = Instant::now() + LIMIT;
+    let ended = loop {
+        if let Some(status) = child.try_wait().expect("its end") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("it tells its story to nobody");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(ended.success(), "{ended}");
+}

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use holdline::agents::dns::{Mode, Over, Server, Srv};
+use holdline::agents::dns::{Edns, Mode, Over, Server, Srv};
 use holdline::dns::{Asked, QUESTION, Resolver};
 use holdline::flow::Transport;
 use holdline::upstream::{LookupFailure, RecordSet, Settings, Source, Upstream, UpstreamAction};
@@ -39,9 +39,9 @@ fn asking(server: &Server) -> Resolver {
     Resolver::new(&[server.addr()])
 }
 
-/// Every different question the server was asked (a datagram may be repeated on a slow machine).
+/// Every different question the server was asked (a datagram may be repeated on a slow machine), the case of its letters aside.
 fn asked(server: &Server) -> BTreeSet<(String, String)> {
-    server.questions().into_iter().map(|q| (q.record, q.name)).collect()
+    server.questions().into_iter().map(|q| (q.record, q.name.to_ascii_lowercase())).collect()
 }
 
 fn questions(expected: &[(&str, &str)]) -> BTreeSet<(String, String)> {
@@ -72,7 +72,7 @@ async fn the_question_is_the_configured_name_verbatim_and_absolute_and_nothing_e
         [entry("a.example.com:5060", &["192.0.2.1", "2001:db8::1"]), entry("b.example.com:5070", &["192.0.2.2"])]
     );
     let expected = questions(&[
-        ("SRV", "_SIP._udp.PBX.example.com"),
+        ("SRV", "_sip._udp.pbx.example.com"),
         ("A", "a.example.com"),
         ("AAAA", "a.example.com"),
         ("A", "b.example.com"),
@@ -191,8 +191,9 @@ async fn aliases_are_followed_at_the_owner_and_at_the_target() {
     assert_eq!(seen(&set), [entry("edge.example.com:5061", &["192.0.2.1", "2001:db8::1"])]);
     assert_eq!(set.ttl, Duration::from_secs(30), "the shortest on the way");
     let srv_questions: Vec<_> = server.questions().into_iter().filter(|q| q.record == "SRV").map(|q| q.name).collect();
+    let same = |name: &String| name.eq_ignore_ascii_case("_sip._tls.customer.example");
     assert!(!srv_questions.is_empty());
-    assert!(srv_questions.iter().all(|name| name == "_sip._tls.customer.example"), "{srv_questions:?}");
+    assert!(srv_questions.iter().all(same), "{srv_questions:?}");
 }
 
 #[tokio::test]
@@ -356,4 +357,74 @@ async fn dns_down_at_boot_ready_within_five_seconds_of_its_return() {
     let waited = back.expect("not ready before DNS was back").elapsed();
     assert!(waited < Duration::from_secs(5), "{waited:?}");
     assert_eq!(upstream.targets().len(), 2);
+}
+
+/// RFC 6891 §6.2.2 and §7.
+#[tokio::test]
+async fn a_name_server_that_cannot_bear_edns_is_asked_without_and_that_is_remembered() {
+    for edns in [Edns::FormErr, Edns::NotImp, Edns::BareFormErr, Edns::Dropped] {
+        let server = pbx().await;
+        server.set_edns(edns);
+        let resolver = asking(&server);
+        let started = Instant::now();
+        let set = resolver.lookup(&srv(SRV)).await.unwrap_or_else(|failure| panic!("{edns:?}: {failure}"));
+        assert_eq!(set.records.len(), 2, "{edns:?}");
+        assert!(set.unresolved.is_empty(), "{edns:?}: {set:?}");
+        assert!(started.elapsed() < Duration::from_secs(2), "{edns:?}: {:?}", started.elapsed());
+
+        let before = server.questions().len();
+        let started = Instant::now();
+        resolver.lookup(&srv(SRV)).await.unwrap();
+        let again = &server.questions()[before..];
+        assert!(again.iter().all(|question| !question.edns), "{edns:?}: {again:?}");
+        assert!(started.elapsed() < Duration::from_millis(500), "{edns:?}: {:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_name_server_that_bears_edns_is_asked_with_it_and_with_nothing_else() {
+    let server = pbx().await;
+    let resolver = asking(&server);
+    for _ in 0..3 {
+        resolver.lookup(&srv(SRV)).await.unwrap();
+    }
+    assert!(server.questions().iter().all(|question| question.edns), "{:?}", server.questions());
+}
+
+#[tokio::test]
+async fn names_are_asked_for_in_mixed_case_against_forged_answers() {
+    let server = pbx().await;
+    let resolver = asking(&server);
+    // That 25 letters are all small three times in a row happens once in 2^75.
+    for _ in 0..3 {
+        resolver.lookup(&srv(SRV)).await.unwrap();
+    }
+    let names: Vec<String> = server.questions().into_iter().filter(|q| q.record == "SRV").map(|q| q.name).collect();
+    assert!(names.iter().any(|name| name != SRV), "{names:?}");
+    assert!(names.iter().all(|name| name.eq_ignore_ascii_case(SRV)), "{names:?}");
+}
+
+#[tokio::test]
+async fn an_answer_in_another_case_is_not_believed_over_udp_but_over_tcp() {
+    let server = pbx().await;
+    server.set_folds_case(true);
+    let set = asking(&server).lookup(&srv(SRV)).await.unwrap();
+    assert_eq!(set.records.len(), 2);
+    assert!(server.questions().iter().any(|q| q.over == Over::Tcp), "{:?}", server.questions());
+}
+
+/// RFC 7766 §5: every server speaks TCP.
+#[tokio::test]
+async fn a_firewall_that_lets_only_tcp_pass_keeps_nobody_from_the_answer() {
+    let server = pbx().await;
+    server.set_tcp_only(true);
+    let resolver = asking(&server);
+    let started = Instant::now();
+    let set = resolver.lookup(&srv(SRV)).await.unwrap();
+    assert_eq!((set.records.len(), set.unresolved.len()), (2, 0));
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let before = server.questions().len();
+    resolver.lookup(&srv(SRV)).await.unwrap();
+    let again = &server.questions()[before..];
+    assert!(again.iter().all(|question| question.over == Over::Tcp), "{again:?}");
 }

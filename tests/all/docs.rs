@@ -327,6 +327,8 @@ fn docs_limits_are_those_of_the_code() {
         ("targets of earlier record sets, for their dialogs and bindings", MAX_PAST_TARGETS),
         ("targets with metrics of their own", holdline::metrics::MAX_TARGETS),
         ("events in `/status`", events::MAX_EVENTS),
+        ("rollovers in `/status`", events::MAX_ROLLOVERS),
+        ("handsets that failed before a rollover, told apart", failover::MAX_HANDSETS),
         ("strikes reported with a rollover", failover::MAX_STRIKES),
         ("a peer's own words kept with a failure", events::MAX_DETAIL),
         ("handsets in one answer of the control socket", holdline::proxy::phones::MAX_LISTED),

@@ -4,6 +4,7 @@
 //! `operator`, `page`, `phones`. Nothing here sleeps to wait for something: it waits for a log line, a probe, a metric or an
 //! agent's record, each with a bound.
 
+mod balancer;
 mod descriptors;
 mod dns;
 mod drain;

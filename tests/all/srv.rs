@@ -10,5 +10,6 @@ mod names;
 mod probes;
 mod shape;
 mod stage;
+mod ticket;
 mod tls;
 mod watch;

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
 use super::{TimedOut, Watched};
-pub use zone::{Mode, Srv};
+pub use zone::{Edns, Mode, Srv};
 use zone::{RecordSets, Zone, dns_name, key, srv_data};
 
 #[cfg(test)]
@@ -47,6 +47,8 @@ pub struct Question {
     pub record: String,
     /// UDP or TCP.
     pub over: Over,
+    /// Whether an OPT record came along (RFC 6891).
+    pub edns: bool,
     /// The time of its arrival.
     pub at: Instant,
 }
@@ -170,6 +172,21 @@ impl Server {
         self.zone(|zone| zone.additional = on);
     }
 
+    /// How questions with EDNS(0) are answered from now on.
+    pub fn set_edns(&self, edns: Edns) {
+        self.zone(|zone| zone.edns = edns);
+    }
+
+    /// Whether datagrams get no answer, as behind a firewall that lets only TCP pass.
+    pub fn set_tcp_only(&self, on: bool) {
+        self.zone(|zone| zone.tcp_only = on);
+    }
+
+    /// Whether names come back in lower case, however they were asked for.
+    pub fn set_folds_case(&self, on: bool) {
+        self.zone(|zone| zone.folds_case = on);
+    }
+
     /// Every question so far, in order.
     pub fn questions(&self) -> Vec<Question> {
         self.shared.questions.read(Clone::clone)
@@ -224,7 +241,8 @@ impl Shared {
         let question = query.queries.first()?;
         let name = question.name().to_ascii();
         let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
-        self.note(Question { name: name.clone(), record: question.query_type().to_string(), over, at: Instant::now() });
+        let record = question.query_type().to_string();
+        self.note(Question { name: name.clone(), record, over, edns: query.edns.is_some(), at: Instant::now() });
 
         let mut reply = Message::response(query.metadata.id, OpCode::Query);
         reply.metadata = Metadata::response_from_request(&query.metadata);
@@ -233,6 +251,30 @@ impl Shared {
         reply.add_query(question.clone());
         let mut delay = Duration::ZERO;
         self.zone(|zone| {
+            if zone.tcp_only && over == Over::Udp {
+                return None;
+            }
+            if query.edns.is_some() {
+                let refusal = match zone.edns {
+                    Edns::Borne => None,
+                    Edns::Dropped => return None,
+                    Edns::NotImp => Some(ResponseCode::NotImp),
+                    Edns::FormErr => Some(ResponseCode::FormErr),
+                    Edns::BareFormErr => {
+                        reply.queries.clear();
+                        Some(ResponseCode::FormErr)
+                    }
+                };
+                if let Some(code) = refusal {
+                    reply.metadata.response_code = code;
+                    return Some(());
+                }
+            }
+            if zone.folds_case {
+                for query in &mut reply.queries {
+                    query.set_name(query.name().to_lowercase());
+                }
+            }
             match zone.modes.get(&key(&name)).copied().unwrap_or(zone.mode) {
                 Mode::Silent => return None,
                 Mode::ServFail => reply.metadata.response_code = ResponseCode::ServFail,

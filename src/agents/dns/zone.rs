@@ -30,6 +30,22 @@ pub enum Mode {
     Delay(Duration),
 }
 
+/// How the server bears EDNS(0) (RFC 6891).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Edns {
+    /// It does not mind.
+    #[default]
+    Borne,
+    /// FORMERR, with the question in it.
+    FormErr,
+    /// FORMERR, the header alone: what servers from before RFC 2671 answer.
+    BareFormErr,
+    /// NOTIMP.
+    NotImp,
+    /// Silence, as a firewall makes it.
+    Dropped,
+}
+
 /// One SRV record's data (RFC 2782).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Srv {
@@ -58,6 +74,11 @@ pub(super) struct Zone {
     pub(super) mode: Mode,
     pub(super) modes: HashMap<String, Mode>,
     pub(super) additional: bool,
+    pub(super) edns: Edns,
+    /// Nothing in a datagram gets an answer.
+    pub(super) tcp_only: bool,
+    /// The question comes back in lower case.
+    pub(super) folds_case: bool,
 }
 
 #[derive(Debug)]

@@ -47,6 +47,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         let mut stop = Stop::listen().context("signals cannot be received")?;
         tokio::select! {
             ended = play(args, &say) => ended,
+            () = say.unheard() => if args.once { Err(Failure::No) } else { Ok(()) },
             () = stop.wait() => {
                 say.end("Stopped: phones, registrars, DNS and Holdline are gone; nothing is left behind.");
                 if args.once { Err(Failure::Other(anyhow::anyhow!("stopped before the story ended"))) } else { Ok(()) }

@@ -1,12 +1,15 @@
 //! Readable lines, with the time since the start and colours on a terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Instant;
+
+use tokio::sync::Notify;
 
 /// Writes the story to standard output.
 pub(super) struct Narrator {
     start: Instant,
     colours: bool,
+    unheard: Notify,
 }
 
 /// Columns of a line; a word that is longer stands out.
@@ -25,7 +28,16 @@ impl Narrator {
     pub(super) fn new() -> Narrator {
         let told_not_to = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        Narrator { start: Instant::now(), colours: std::io::stdout().is_terminal() && !told_not_to && !dumb }
+        Narrator {
+            start: Instant::now(),
+            colours: std::io::stdout().is_terminal() && !told_not_to && !dumb,
+            unheard: Notify::new(),
+        }
+    }
+
+    /// Resolves once nobody listens any more (`| head`).
+    pub(super) async fn unheard(&self) {
+        self.unheard.notified().await;
     }
 
     /// A new part of the story.
@@ -68,13 +80,16 @@ impl Narrator {
     }
 
     fn write(&self, colour: &str, text: &str) {
-        // The reader may have gone (`| head`): the story goes on all the same, for its exit code.
         let mut out = std::io::stdout().lock();
-        let _ = if self.colours && !colour.is_empty() {
+        let written = if self.colours && !colour.is_empty() {
             writeln!(out, "\x1b[{colour}m{text}\x1b[0m")
         } else {
             writeln!(out, "{text}")
         };
+        // Anything else that keeps a line from being written is no reason to stop.
+        if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+            self.unheard.notify_one();
+        }
     }
 }
 

@@ -11,15 +11,21 @@ use crate::config::{Layers, PROBE_KEYS, duration};
 /// Arguments of `holdline srv`.
 #[derive(Debug, Clone, Args)]
 pub struct SrvArgs {
-    /// SRV records (_sip._tls.pbx.example.com), domains, outbound-proxy URLs, or HOST:PORT
+    /// SRV records (_sip._tls.pbx.example.com), domains, outbound-proxy URLs, or HOST:PORT; - reads them from standard input
     #[arg(value_name = "NAME", required_unless_present = "recent")]
     pub names: Vec<String>,
     /// Print the TOML for holdline run and, as comments, the firewall list; takes one NAME
-    #[arg(long, conflicts_with_all = ["json", "watch", "diff", "recent"])]
+    #[arg(long, conflicts_with_all = ["json", "markdown", "csv", "watch", "diff", "recent"])]
     pub emit_config: bool,
     /// Print JSON (docs/srv.md); with --watch one line a look
     #[arg(long)]
     pub json: bool,
+    /// Print Markdown, for a ticket
+    #[arg(long, conflicts_with_all = ["json", "csv", "watch", "diff"])]
+    pub markdown: bool,
+    /// Print one line of CSV for each address of each target
+    #[arg(long, conflicts_with_all = ["json", "watch", "diff"])]
+    pub csv: bool,
     /// Only look up and sort; send nothing to the targets
     #[arg(long)]
     pub no_probe: bool,
@@ -37,7 +43,7 @@ pub struct SrvArgs {
     /// Show only what changed since the last look at that NAME
     #[arg(long, conflicts_with_all = ["watch", "recent"])]
     pub diff: bool,
-    /// List earlier looks, of these NAMEs or of all; look at nothing
+    /// List earlier looks, of these NAMEs or of all; with a number, open that one. Looks at nothing
     #[arg(long)]
     pub recent: bool,
     /// Time for one probe: connection, TLS handshake and answer to OPTIONS together

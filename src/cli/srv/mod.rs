@@ -5,14 +5,17 @@
 mod args;
 mod emit;
 mod history;
+mod overview;
 mod page;
 mod progress;
 mod recent;
 mod screen;
 mod table;
+mod ticket;
 mod watch;
 
 use std::fmt::Write as _;
+use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,14 +32,19 @@ use super::Failure;
 use crate::config::ProbeConfig;
 use crate::probe::plain::plain;
 use crate::probe::report::{Look, Verdict};
-use crate::probe::{self, Progress, changes, moment};
+use crate::probe::{self, Measured, Progress, changes, moment};
 use crate::transport::tls::Inspector;
 
 /// NAMEs looked at side by side; more wait.
 const AT_ONCE: usize = 8;
+/// More NAMEs are refused.
+const MOST_NAMES: usize = 1000;
+/// So many bytes of standard input are read.
+const MOST_INPUT: u64 = 1 << 20;
 
 /// Looks, prints, and answers with the exit status: 0 works, 1 a warning, 2 does not work.
 pub(super) fn srv(args: &SrvArgs) -> Result<ExitCode, Failure> {
+    let args = &SrvArgs { names: names(&args.names)?, ..args.clone() };
     if args.emit_config && args.names.len() != 1 {
         return Err(Failure::Usage(
             "--emit-config takes one NAME: one Holdline serves one record; see holdline srv --help".to_owned(),
@@ -61,6 +69,33 @@ pub(super) fn srv(args: &SrvArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(verdict.status()))
 }
 
+/// The NAMEs given, each once; those of standard input in place of `-`, one a line, without blank ones and comments (`#`).
+fn names(given: &[String]) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = Vec::new();
+    let mut add = |name: &str| {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    };
+    for name in given {
+        if name != "-" {
+            add(name);
+            continue;
+        }
+        let mut text = String::new();
+        let read = std::io::stdin().take(MOST_INPUT).read_to_string(&mut text);
+        read.context("NAMEs from standard input")?;
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).for_each(&mut add);
+    }
+    if names.len() > MOST_NAMES {
+        return Err(Failure::Usage(format!("{} NAMEs are too many: {MOST_NAMES} at a time", names.len())));
+    }
+    if names.is_empty() && !given.is_empty() {
+        return Err(Failure::Usage("standard input has no NAME in it, one a line".to_owned()));
+    }
+    Ok(names)
+}
+
 fn settings(args: &SrvArgs, config: &ProbeConfig) -> Result<probe::Settings, Failure> {
     let inspector = if args.no_probe {
         None
@@ -71,9 +106,11 @@ fn settings(args: &SrvArgs, config: &ProbeConfig) -> Result<probe::Settings, Fai
         nameservers: config.nameservers.clone(),
         transport: config.transport,
         verify: config.verify,
+        tls: config.tls.clone(),
         inspector,
         limit: (!args.no_probe).then_some(args.timeout),
         places: probe::places(),
+        measured: Measured::default(),
     })
 }
 
@@ -85,15 +122,37 @@ async fn once(args: &SrvArgs, config: &ProbeConfig, settings: &probe::Settings) 
     let text = match (&earlier, args.json, args.emit_config) {
         (_, _, true) => emit::emit(&looks[0], &config.tls, &config.nameservers),
         (Some(earlier), _, _) => diff(&screen, args.json, earlier, &looks)?,
-        (None, true, _) => json(&looks, true)?,
-        (None, false, _) => looks.iter().map(|look| page::page(&screen, look)).collect::<Vec<_>>().join("\n"),
+        (None, _, _) => rendered(args, &screen, &looks)?,
     };
     print(&text).context("standard output")?;
     Ok(worst(&looks))
 }
 
+/// Looks in the form that was asked for.
+fn rendered(args: &SrvArgs, screen: &Screen, looks: &[Look]) -> Result<String, Failure> {
+    if args.json {
+        return json(looks, true);
+    }
+    Ok(match (args.markdown, args.csv) {
+        (true, _) => ticket::markdown(looks),
+        (_, true) => ticket::csv(looks),
+        _ => pages(screen, looks),
+    })
+}
+
+/// One page each; of several a table first.
+fn pages(screen: &Screen, looks: &[Look]) -> String {
+    let mut pages: Vec<String> = looks.iter().map(|look| page::page(screen, look)).collect();
+    if looks.len() > 1 {
+        pages.insert(0, overview::overview(screen, looks));
+    }
+    pages.join("\n")
+}
+
 /// All NAMEs, side by side, in the order given.
 async fn looks(names: &[String], settings: &probe::Settings) -> Vec<Look> {
+    // What one NAME has led to is not measured again for another one.
+    let settings = probe::Settings { measured: Measured::default(), ..settings.clone() };
     let progress = Arc::new(Progress::default());
     let line = Line::show(&progress);
     let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));

@@ -143,6 +143,14 @@ fn variations(screen: &Screen, look: &Look, out: &mut String) {
 
 fn name_servers(screen: &Screen, look: &Look, out: &mut String) {
     if look.nameservers.is_empty() {
+        if !look.asked.is_empty() {
+            let _ = writeln!(
+                out,
+                "\n{}  {}",
+                screen.ink(Ink::Bold, "Name server"),
+                screen.ink(Ink::Plain, &look.asked.join(", "))
+            );
+        }
         return;
     }
     let _ = writeln!(out, "\n{}", screen.ink(Ink::Bold, "Name servers, each asked by itself"));
@@ -172,11 +180,7 @@ fn findings(screen: &Screen, look: &Look, out: &mut String) {
 }
 
 fn result(screen: &Screen, look: &Look, out: &mut String) {
-    let ink = match look.verdict {
-        Verdict::Works => Ink::Green,
-        Verdict::Warning => Ink::Yellow,
-        Verdict::Fails => Ink::Red,
-    };
+    let ink = super::overview::ink(look.verdict);
     let unmeasured = match look.record.as_ref().or(look.outbound_proxy.as_ref()) {
         Some(record) if !measures(record) && look.verdict != Verdict::Fails => "  (by DNS alone: nothing was measured)",
         _ => "",

@@ -6,9 +6,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::page::page;
 use super::screen::{Ink, Screen, print};
-use super::{SrvArgs, json, keep, looks, now, worst};
+use super::{SrvArgs, json, keep, looks, now, pages, worst};
 use crate::cli::Failure;
 use crate::probe::report::{Look, Verdict};
 use crate::probe::{Settings, changes, moment};
@@ -43,8 +42,8 @@ pub async fn watch(args: &SrvArgs, settings: &Settings, every: Duration) -> Resu
         let text = match (args.json, news) {
             (true, _) => json(&seen, false)?,
             (false, None) => {
-                let pages: Vec<String> = seen.iter().map(|look| page(&screen, look)).collect();
-                format!("{}\nwatching every {} s; changes follow, Ctrl-C ends\n", pages.join("\n"), every.as_secs())
+                let pages = pages(&screen, &seen);
+                format!("{pages}\nwatching every {} s; changes follow, Ctrl-C ends\n", every.as_secs())
             }
             (false, Some(news)) => news,
         };

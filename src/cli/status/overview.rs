@@ -73,7 +73,8 @@ fn look(path: PathBuf, seen: &mut BTreeMap<String, String>) -> Instance {
             None => {
                 seen.insert(address.clone(), name.clone());
                 let asked = token_of(&file).and_then(|token| page(&address, token.as_deref()));
-                asked.map_err(|failure| failure.to_string())
+                // Where nobody answers, a mistake in the file is the likelier reason.
+                asked.map_err(|failure| file.mistake().unwrap_or_else(|| failure.to_string()))
             }
         },
     };

@@ -2,9 +2,16 @@
 
 #![allow(clippy::format_push_string, reason = "a page for people, put together once")]
 
+mod events;
+mod verdict;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::Deserialize;
 
 use super::super::terminal::{span, table, visible};
+use crate::probe::day;
+use events::{cause, collapsed, events};
 
 /// Of `docs/status.md`, what is printed.
 #[derive(Debug, Deserialize)]
@@ -15,6 +22,24 @@ pub(super) struct Status {
     bindings: Bindings,
     registrations: Registrations,
     draining: bool,
+    /// A Holdline of an earlier version has none of these.
+    #[serde(default)]
+    instance: Option<String>,
+    #[serde(default)]
+    store: Store,
+    #[serde(default)]
+    config: Config,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Store {
+    /// `None` without a state directory.
+    writable: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Config {
+    refused: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,9 +77,12 @@ struct Target {
     failures: usize,
     struck_out: bool,
     missing_in_dns: bool,
+    /// Seconds since 1970; a Holdline of an earlier version does not say it.
+    #[serde(default)]
+    certificate_not_after: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Strike {
     age_seconds: f64,
     cause: String,
@@ -83,6 +111,9 @@ enum Event {
         reason: String,
         failures: u32,
         handsets: usize,
+        /// A Holdline of an earlier version does not count them.
+        #[serde(default)]
+        handsets_failed: usize,
         strikes: Vec<Strike>,
     },
     TargetsChanged {
@@ -122,6 +153,9 @@ struct Bindings {
 
 #[derive(Debug, Deserialize)]
 struct Registrations {
+    /// Handsets whose last REGISTER came to nothing; a Holdline of an earlier version does not count them.
+    #[serde(default)]
+    in_trouble: Option<u64>,
     last_hour: Counts,
     latency_last_hour: Latency,
 }
@@ -182,19 +216,30 @@ pub(super) fn overview(status: &Status) -> Overview<'_> {
 /// Lamps are drawn up to this threshold; beyond it, numbers.
 const LAMPS: usize = 10;
 
-/// Events shown, the latest ones.
-const EVENTS: usize = 8;
-
 /// The whole page.
 pub(super) fn rendered(status: &Status) -> String {
     let Status { holdline, upstream, .. } = status;
     let mut lines = vec![format!(
-        "holdline {} ({}), up {}{}",
+        "holdline {}{} ({}), up {}{}",
+        status.instance.as_deref().map_or(String::new(), |name| format!("{}: ", visible(name))),
         visible(&holdline.version),
         visible(&holdline.revision),
         span(holdline.uptime_seconds),
         if status.draining { ", STOPPING" } else { "" },
     )];
+    lines.extend(verdict::lines(status));
+    if status.store.writable == Some(false) {
+        lines.push(
+            "state        NOT KEPT: the state directory cannot be written; see docs/runbook.md#state-not-kept"
+                .to_owned(),
+        );
+    }
+    if let Some(why) = &status.config.refused {
+        lines.push(format!(
+            "settings     REFUSED, the old ones stay: {}; see docs/runbook.md#reload-failed",
+            visible(why)
+        ));
+    }
     lines.push(format!(
         "upstream     {} over {}, {}",
         visible(&upstream.source),
@@ -203,7 +248,7 @@ pub(super) fn rendered(status: &Status) -> String {
     ));
     lines.push(format!("dns          {}", dns(&upstream.dns)));
     lines.push(format!("active       {}", active(upstream)));
-    lines.push(format!("phones       {}", phones(&status.bindings)));
+    lines.push(format!("phones       {}", phones(status)));
     lines.push(format!("connections  {}", connections(&status.flows)));
     let Counts { success, challenged, rejected, failed } = &status.registrations.last_hour;
     lines.push(format!(
@@ -213,11 +258,30 @@ pub(super) fn rendered(status: &Status) -> String {
         lines.push(format!("             answered after {mean} ms on average, {longest} ms at the longest"));
     }
     let mut text = lines.join("\n") + "\n\n" + &targets(upstream);
-    for strike in &upstream.strikes {
-        text += &format!("  counted: {}\n", cause_of(strike));
+    for target in &upstream.targets {
+        if let Some(end) = target.certificate_not_after {
+            text += &format!("  certificate of {}: until {}{}\n", visible(&target.label), day(end), ended(end));
+        }
+    }
+    for strikes in collapsed(&upstream.strikes) {
+        text += &format!("  counted: {strikes}\n");
     }
     text + &events(&upstream.events)
 }
+
+/// Certificates live by the clock, not by ages.
+#[allow(clippy::disallowed_methods, reason = "a certificate ends at a time of day")]
+fn ended(end: i64) -> &'static str {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    match end - now {
+        left if left < 0 => ", ENDED",
+        left if left < SOON => ", soon",
+        _ => "",
+    }
+}
+
+/// As the alert has it.
+const SOON: i64 = 14 * 86_400;
 
 fn dns(dns: &Dns) -> String {
     let mut text = match (dns.stale, dns.age_seconds) {
@@ -247,8 +311,12 @@ fn active(upstream: &Upstream) -> String {
     text
 }
 
-fn phones(bindings: &Bindings) -> String {
+fn phones(status: &Status) -> String {
+    let bindings = &status.bindings;
     let mut text = format!("{} registered", bindings.count);
+    if let Some(in_trouble) = status.registrations.in_trouble.filter(|in_trouble| *in_trouble > 0) {
+        text += &format!(", {in_trouble} in trouble (holdline phones lists them)");
+    }
     if bindings.orphaned > 0 {
         text += &format!(", {} of them at another target until their next REGISTER", bindings.orphaned);
     }
@@ -271,7 +339,7 @@ fn targets(upstream: &Upstream) -> String {
             target.priority.to_string(),
             target.weight.to_string(),
             lamps(target, upstream),
-            state(target),
+            state(target, upstream),
             if target.addresses.is_empty() { "none".to_owned() } else { visible(&target.addresses.join(" ")) },
         ]);
     }
@@ -280,7 +348,8 @@ fn targets(upstream: &Upstream) -> String {
 
 /// `[##.]` for two of three.
 fn lamps(target: &Target, upstream: &Upstream) -> String {
-    if !target.active {
+    // After a full cycle the count begins anew: none of three would read as if all were well.
+    if !target.active || (upstream.all_targets_failed && target.failures == 0) {
         return String::new();
     }
     let (count, of) = (target.failures, upstream.failover_threshold);
@@ -296,9 +365,10 @@ fn lamps(target: &Target, upstream: &Upstream) -> String {
     text.trim_start().to_owned()
 }
 
-fn state(target: &Target) -> String {
+fn state(target: &Target, upstream: &Upstream) -> String {
     let words = [
-        (target.active, "active"),
+        (target.active && upstream.all_targets_failed, "being tried again"),
+        (target.active && !upstream.all_targets_failed, "active"),
         (target.struck_out, "failed, nobody succeeded since"),
         (target.missing_in_dns, "missing in DNS"),
     ];
@@ -306,59 +376,5 @@ fn state(target: &Target) -> String {
     if words.is_empty() { "standby".to_owned() } else { words.join(", ") }
 }
 
-/// The latest first.
-fn events(events: &[Event]) -> String {
-    let mut text = String::new();
-    for event in events.iter().rev().filter(|event| !matches!(event, Event::Unknown)).take(EVENTS) {
-        if text.is_empty() {
-            text += "\n";
-        }
-        match event {
-            Event::Rollover { age_seconds, from, to, reason, failures, handsets, strikes } => {
-                text += &format!(
-                    "{} ago  rolled over: {} -> {}, {}",
-                    span(*age_seconds),
-                    visible(from),
-                    visible(to),
-                    visible(&reason.replace('_', " "))
-                );
-                if *failures > 0 {
-                    text +=
-                        &format!(", {failures} counted from {handsets} phone{}", if *handsets == 1 { "" } else { "s" });
-                }
-                text.push('\n');
-                for strike in strikes {
-                    text += &format!("  {}\n", cause_of(strike));
-                }
-            }
-            Event::TargetsChanged { age_seconds, added, removed } => {
-                let list = |sign: &str, labels: &[String]| -> String {
-                    labels.iter().fold(String::new(), |text, label| text + " " + sign + &visible(label))
-                };
-                text += &format!("{} ago  targets:{}{}\n", span(*age_seconds), list("+", added), list("-", removed));
-            }
-            Event::DnsFailing { age_seconds, outcome, detail } => {
-                text += &format!("{} ago  DNS fails: {}: {}\n", span(*age_seconds), visible(outcome), visible(detail));
-            }
-            Event::DnsRecovered { age_seconds } => text += &format!("{} ago  DNS answers again\n", span(*age_seconds)),
-            Event::StrikesVoided { age_seconds, target, failures } => {
-                text +=
-                    &format!("{} ago  {failures} strikes voided: {} answered\n", span(*age_seconds), visible(target));
-            }
-            Event::Unknown => {}
-        }
-    }
-    text
-}
-
-/// `5 min 20 s ago: response 503 "Service Unavailable"`.
-fn cause_of(strike: &Strike) -> String {
-    let mut text = format!("{} ago: {}", span(strike.age_seconds), visible(&strike.cause));
-    if let Some(code) = strike.code {
-        text += &format!(" {code}");
-    }
-    if let Some(detail) = &strike.detail {
-        text += &format!(" \"{}\"", visible(detail));
-    }
-    text
-}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Is this the server we mean? The chain first, then the name (RFC 5922 §7).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
@@ -19,12 +19,19 @@ pub(super) struct HopVerifier {
     given: Arc<[CertificateDer<'static>]>,
     names: Names,
     failure: Mutex<Option<String>>,
+    /// The end of the certificate shown, in seconds since 1970.
+    not_after: OnceLock<i64>,
 }
 
 impl HopVerifier {
     pub(super) fn new(trust: &Trust, names: Names) -> Result<Self, VerifierBuilderError> {
         let chain = WebPkiServerVerifier::builder_with_provider(trust.roots(), provider()).build()?;
-        Ok(Self { chain, given: trust.given.clone(), names, failure: Mutex::new(None) })
+        Ok(Self { chain, given: trust.given.clone(), names, failure: Mutex::new(None), not_after: OnceLock::new() })
+    }
+
+    /// When the certificate that was shown ends, whether or not it was accepted.
+    pub(super) fn not_after(&self) -> Option<i64> {
+        self.not_after.get().copied()
     }
 
     /// Why verification failed, if it did.
@@ -69,6 +76,10 @@ impl ServerCertVerifier for HopVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) {
+            // One handshake shows one certificate.
+            let _ = self.not_after.set(parsed.validity().not_after.timestamp());
+        }
         self.judge(certificate, intermediates, ocsp, now).map(|()| ServerCertVerified::assertion()).inspect_err(
             |error| {
                 let text = explain::verification(error, certificate, &self.names);

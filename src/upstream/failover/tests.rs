@@ -39,6 +39,34 @@ fn the_fence_survives_a_success() {
     assert_eq!(machine.count(), 0);
 }
 
+/// Of a black hole every handset's time-out is the same event: one handset is counted, and all have failed.
+#[test]
+fn handsets_that_failed_are_reported_though_strikes_are_serial() {
+    let (mut machine, now) = machine(3, 1);
+    for round in 0..3 {
+        let attempts: Vec<_> = (0..200).map(|n| (n, machine.begin("a:1".into(), now))).collect();
+        let counted = if round == 2 { Step::Enough } else { Step::Counted };
+        for (n, attempt) in attempts {
+            let step = machine.finish(&attempt, Class::Failure, hit(now, n));
+            assert_eq!(step, if n == 0 { counted } else { Step::Unmoved });
+            if step == Step::Enough {
+                let tally = machine.activate();
+                assert_eq!((tally.handsets, tally.failed), (1, 200));
+                break;
+            }
+        }
+    }
+    assert_eq!(machine.activate().failed, 0, "a new activation begins anew");
+    // One handset that the PBX refuses to serve, while others succeed, stays one.
+    let refused = machine.begin("b:1".into(), now);
+    machine.finish(&refused, Class::Failure, hit(now, 1));
+    let fine = machine.begin("b:1".into(), now);
+    machine.finish(&fine, Class::Success, hit(now, 2));
+    let refused = machine.begin("b:1".into(), now);
+    machine.finish(&refused, Class::Failure, hit(now, 1));
+    assert_eq!(machine.activate().failed, 1);
+}
+
 #[test]
 fn strikes_kept_are_bounded_while_the_count_goes_on() {
     let (mut machine, now) = machine(1000, 1);

@@ -366,12 +366,14 @@ fn the_peers_own_words_stand_beside_a_strike_bounded_and_without_control_charact
 }
 
 #[test]
-fn a_hundred_events_are_kept() {
+fn a_hundred_rollovers_are_kept_beside_the_other_events() {
     let mut bench = Bench::with("a");
     for _ in 0..150 {
         bench.attempts(&[TIMEOUT; 3]);
     }
-    assert_eq!(bench.upstream.snapshot(bench.now).events.len(), 100);
+    let events = bench.upstream.snapshot(bench.now).events;
+    assert_eq!(events.len(), 101);
+    assert!(matches!(events[0], super::super::events::EventShown::TargetsChanged { .. }), "{:?}", events[0]);
 }
 
 #[test]

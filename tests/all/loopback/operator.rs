@@ -217,11 +217,12 @@ async fn operator_reads_the_status_over_either_way() {
     let said = run(&["status", "--control", &socket]).await;
     assert!(said.code == 0 && active(&said.out).contains(b.as_str()), "{said:?}");
     assert!(
-        said.out.contains(&format!("rolled over: {a} -> {b}, register failures, 3 counted from 1 phone\n")),
+        said.out.contains(&format!("rolled over: {a} -> {b}, register failures, 3 counted, 1 phone failed\n")),
         "{}",
         said.out
     );
-    assert_eq!(said.out.matches("ago: response 503").count(), 3, "{}", said.out);
+    assert!(said.out.contains("response 503 \"Service Unavailable\", 3 times\n"), "{}", said.out);
+    assert!(said.out.contains("ROLLED OVER  phones are at"), "{}", said.out);
 
     let (admin, control) =
         (operated.look(&["status", "--json"]).await, run(&["status", "--json", "--control", &socket]).await);
@@ -470,4 +471,31 @@ async fn operator_shows_the_admin_token_and_it_changes_with_its_file() {
     std::fs::write(&token, "the-second-token-of-this-test\n").unwrap();
     assert_eq!(run(&["status", "--admin", &admin, &flag]).await.code, 0, "a bad file changes nothing");
     assert!(!stage.holdline.text().contains("-of-this-test"), "a token is in the log:\n{}", stage.holdline.text());
+}
+
+#[tokio::test]
+async fn operator_sees_state_that_is_not_kept_a_refused_reload_and_whose_status_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("holdline.toml");
+    std::fs::write(&file, "instance = \"branch-berlin\"\n").unwrap();
+    // Not even root can make a directory there.
+    let arguments = [format!("--config={}", file.display()), "--state-dir=/proc/holdline".to_owned()];
+    let stage = Setup::new().with(&[&arguments[0], &arguments[1]]).start().await;
+    let metrics = stage.holdline.until("store_writable", 0).await;
+    assert_eq!(metrics.get("instance_info{name=\"branch-berlin\"}"), 1);
+
+    std::fs::write(&file, "instance = \"branch-berlin\"\nfailures = 0\n").unwrap();
+    stage.holdline.until("config_last_reload_successful", 0).await;
+    let status = stage.holdline.status().await;
+    assert_eq!((&status["instance"], &status["store"]["writable"]), (&"branch-berlin".into(), &false.into()));
+    assert!(status["config"]["refused"].as_str().unwrap().contains("failures = \"0\""), "{status:#}");
+    let admin = stage.holdline.admin().to_string();
+    let said = run(&["status", "--admin", &admin]).await;
+    for part in ["holdline branch-berlin: ", "NOT KEPT", "REFUSED, the old ones stay: failures", "#reload-failed"] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+
+    std::fs::write(&file, "instance = \"branch-berlin\"\nfailures = 4\n").unwrap();
+    stage.holdline.until("config_last_reload_successful", 1).await;
+    assert_eq!(stage.holdline.status().await["config"]["refused"], Value::Null);
 }

@@ -19,6 +19,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("dns_stale", "gauge", &[]),
     ("targets", "gauge", &[]),
     ("target_info", "gauge", &["priority", "target", "transport", "weight"]),
+    ("target_priority", "gauge", &["target"]),
     ("target_active", "gauge", &["target"]),
     ("target_consecutive_register_failures", "gauge", &["target"]),
     ("failover_threshold", "gauge", &[]),
@@ -48,6 +49,9 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("udp_large_datagrams_total", "counter", &["direction", "side"]),
     ("draining", "gauge", &[]),
     ("config_last_reload_successful", "gauge", &[]),
+    ("instance_info", "gauge", &["name"]),
+    ("store_writable", "gauge", &[]),
+    ("strikes_voided_total", "counter", &[]),
 ];
 
 /// Closed sets of label values, each of which exists from the start.

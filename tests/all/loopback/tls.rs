@@ -118,3 +118,71 @@ async fn tls_mutual() {
     let end = "tls_certificate_not_after_timestamp_seconds{role=\"client\"}";
     assert!(stage.holdline.metrics().await.get(end) > 0);
 }
+
+#[allow(clippy::disallowed_methods, reason = "a certificate ends at a time of day")]
+#[tokio::test]
+async fn tls_the_end_of_the_upstreams_certificate_is_known_whether_or_not_it_is_accepted() {
+    let authority = Authority::new("pbx authority");
+    let good = authority.sign("pbx", &["pbx.example"]);
+    let expired = authority.expired("old", &["pbx.example"]);
+    for (files, accepted) in [(good, true), (expired, false)] {
+        let stage = behind_tls(&authority, &files, None).start().await;
+        assert_eq!(stage.phone("100").register().await.is_registered(), accepted);
+        let label = &stage.labels[0];
+        let series = format!("tls_certificate_not_after_timestamp_seconds{{role=\"upstream\",target=\"{label}\"}}");
+        let end = stage.holdline.metrics().await.get(&series);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(end > now, accepted, "{end}");
+        let status = stage.holdline.status().await;
+        assert_eq!(status["upstream"]["targets"][0]["certificate_not_after"], end, "{status:#}");
+    }
+}
+
+/// Nobody needs to open the log.
+#[tokio::test]
+async fn tls_expired_certificates_of_every_target_are_told_with_their_reason_by_the_status() {
+    let authority = Authority::new("pbx authority");
+    let files = authority.expired("old", &["pbx.example"]);
+    let stage = behind_tls(&authority, &files, None).start().await;
+    for _ in 0..3 {
+        assert!(!stage.phone("100").register().await.is_registered());
+    }
+    stage.holdline.until("all_targets_failed", 1).await;
+    let admin = stage.holdline.admin().to_string();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdline"));
+    let output = command.args(["status", "--admin", &admin]).env_clear().output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let verdict = said.lines().nth(1).unwrap();
+    assert!(verdict.starts_with("ALARM ") && verdict.contains("tls ") && verdict.contains("expired"), "{said}");
+    assert!(said.contains("docs/runbook.md#certificate") && said.contains(", ENDED"), "{said}");
+    assert!(!said.contains("0 of 3"), "{said}");
+}
+
+#[tokio::test]
+async fn tls_handshakes_with_handsets_that_fail_are_summed_up_by_cause_and_source() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let authority = Authority::new("ours");
+    let ours = authority.sign("holdline", &["holdline.example"]);
+    let stage = Setup::new()
+        .with(&[
+            "--listen=udp:127.0.0.1:0,tls:127.0.0.1:0",
+            &format!("--tls-cert={}", ours.cert.display()),
+            &format!("--tls-key={}", ours.key.display()),
+        ])
+        .start()
+        .await;
+    let at = stage.holdline.socket("phone", Transport::Tls);
+    // A ClientHello of TLS 1.1 (RFC 4346 §7.4.1.2): version, random, no session, one suite, no compression.
+    let body = [&[3, 2][..], &[7; 32], &[0, 0, 2, 0, 0x2f, 1, 0]].concat();
+    let hello = [&[0x16, 3, 1, 0, body.len() as u8 + 4, 1, 0, 0, body.len() as u8][..], &body].concat();
+    let sip = b"REGISTER sip:pbx.example SIP/2.0\r\n".to_vec();
+    for (bytes, cause) in [(hello, "TLS 1.1 at most"), (sip, "not TLS")] {
+        let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        // A reset says the same as an end.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        let like = |line: &serde_json::Value| line["cause"].as_str().is_some_and(|said| said.contains(cause));
+        let line = stage.holdline.until_lines(1, like).await.remove(0);
+        assert_eq!((&line["level"], &line["sources"]), (&"WARN".into(), &"127.0.0.1 (1)".into()), "{line}");
+    }
+}

@@ -54,7 +54,10 @@ async fn a_good_certificate_is_told_with_names_issuer_and_days() {
     assert_eq!(seen["issuer"], "CN=pbx authority");
     assert_eq!(seen["satisfies"], json!(["domain", "target", "either"]));
     assert!(seen["days_left"].as_i64().unwrap() > 1000);
-    assert_eq!(look["enter"], json!({"srv": name, "outbound_proxy": null, "transport": null, "upstream_verify": null}));
+    let ca = authority.file.display().to_string();
+    let server = stage.dns.addr().to_string();
+    assert_eq!((&look["enter"]["srv"], &look["enter"]["upstream_verify"]), (&name.as_str().into(), &Value::Null));
+    assert_eq!((&look["enter"]["upstream_ca_only"], &look["enter"]["nameserver"]), (&json!(ca), &json!([server])));
     stage.srv(&[&trusting(&authority), &name]).await.says(&[
         "TLSv1.3, OPTIONS 200 OK",
         "certificate for pbx.example, *.pbx.example; issued by CN=pbx authority",
