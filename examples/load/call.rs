@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::sdp;
 
 /// What the caller sends when its INVITE is answered.
-pub struct Established {
+pub(crate) struct Established {
     /// The 2xx's ACK.
     pub ack: String,
     /// The BYE that follows it.
@@ -13,7 +13,7 @@ pub struct Established {
 }
 
 /// An INVITE as a desk phone sends it, about a thousand bytes long.
-pub fn invite(phone: u64, slot: usize, number: u64, local: SocketAddr) -> String {
+pub(crate) fn invite(phone: u64, slot: usize, number: u64, local: SocketAddr) -> String {
     let body = sdp(local);
     format!(
         "INVITE sip:callee@pbx.example.com SIP/2.0\r\n\
@@ -34,7 +34,7 @@ pub fn invite(phone: u64, slot: usize, number: u64, local: SocketAddr) -> String
 }
 
 /// ACK and BYE for the 2xx of an INVITE, along its Record-Routes; `None` for a response to anything else.
-pub fn established(response: &[u8], slot: usize, number: u64, local: SocketAddr) -> Option<Established> {
+pub(crate) fn established(response: &[u8], slot: usize, number: u64, local: SocketAddr) -> Option<Established> {
     let text = std::str::from_utf8(response).ok()?;
     let header = |name: &str| text.split("\r\n").find_map(|line| line.strip_prefix(name));
     if header("CSeq: ")? != "1 INVITE" {

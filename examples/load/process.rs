@@ -9,7 +9,7 @@ use std::time::Duration;
 const TICKS: u64 = 100;
 
 /// User and system time of `pid` and everything below it, together.
-pub fn cpu_time(pid: u32) -> io::Result<Duration> {
+pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
     let mut ticks = 0;
     for pid in family(pid)? {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -23,7 +23,7 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
 }
 
 /// Resident memory of `pid` and everything below it, in KiB. Pages that the processes share are counted once for each.
-pub fn resident_kib(pid: u32) -> io::Result<u64> {
+pub(crate) fn resident_kib(pid: u32) -> io::Result<u64> {
     let mut kib = 0;
     for pid in family(pid)? {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

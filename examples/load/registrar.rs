@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::{T1, bind, sdp};
 
 /// Listens on `address` until `stop`.
-pub fn spawn(address: SocketAddr, stop: Arc<AtomicBool>) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(address: SocketAddr, stop: Arc<AtomicBool>) -> io::Result<JoinHandle<()>> {
     let socket = bind(address)?;
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     Ok(std::thread::spawn(move || {

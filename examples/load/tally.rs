@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Counts and latencies of one run.
 #[derive(Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Answered with 200, a call's BYE in the end.
     pub completed: u64,
     /// Never answered, or not with 200.
@@ -16,13 +16,13 @@ pub struct Tally {
 
 impl Tally {
     /// One REGISTER answered, or one call over, after `latency`.
-    pub fn complete(&mut self, latency: Duration) {
+    pub(crate) fn complete(&mut self, latency: Duration) {
         self.completed += 1;
         self.latencies.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
     }
 
     /// The latency that `percent` of the answers did not exceed.
-    pub fn percentile(&self, percent: usize) -> Duration {
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
         let rank = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));

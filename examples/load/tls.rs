@@ -14,14 +14,14 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream
 use crate::tally::Tally;
 
 /// Phones with a connection each.
-pub struct Phones {
+pub(crate) struct Phones {
     connections: Vec<StreamOwned<ClientConnection, TcpStream>>,
     made: u64,
 }
 
 impl Phones {
     /// `count` phones, connected to `proxy` by its name `localhost`.
-    pub fn connect(proxy: SocketAddr, ca: &Path, count: u32) -> io::Result<Phones> {
+    pub(crate) fn connect(proxy: SocketAddr, ca: &Path, count: u32) -> io::Result<Phones> {
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_file(ca).map_err(io::Error::other)?;
         roots.add(certificate).map_err(io::Error::other)?;
@@ -44,7 +44,7 @@ impl Phones {
     }
 
     /// Registers every phone.
-    pub fn each_once(&mut self) -> io::Result<()> {
+    pub(crate) fn each_once(&mut self) -> io::Result<()> {
         let mut tally = Tally::default();
         for phone in 0..self.connections.len() {
             self.register(phone, &mut tally)?;
@@ -53,7 +53,7 @@ impl Phones {
     }
 
     /// One phone after the other refreshes, until `length` is over.
-    pub fn refresh(&mut self, length: Duration) -> io::Result<Tally> {
+    pub(crate) fn refresh(&mut self, length: Duration) -> io::Result<Tally> {
         let end = Instant::now() + length;
         let mut tally = Tally::default();
         while Instant::now() < end {

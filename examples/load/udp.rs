@@ -10,7 +10,7 @@ use crate::tally::Tally;
 use crate::{T1, Work, bind};
 
 /// Phones behind one socket.
-pub struct Phones {
+pub(crate) struct Phones {
     socket: UdpSocket,
     work: Work,
     local: SocketAddr,
@@ -37,7 +37,7 @@ struct Open {
 
 impl Phones {
     /// `count` phones that talk to `proxy`.
-    pub fn bind(proxy: SocketAddr, count: u32) -> io::Result<Phones> {
+    pub(crate) fn bind(proxy: SocketAddr, count: u32) -> io::Result<Phones> {
         let socket = bind((proxy.ip(), 0).into())?;
         socket.connect(proxy)?;
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;
@@ -45,7 +45,7 @@ impl Phones {
     }
 
     /// Registers every phone once, and ten thousand REGISTERs at least. Fails where not one in ten is answered.
-    pub fn each_once(&mut self, outstanding: usize) -> io::Result<()> {
+    pub(crate) fn each_once(&mut self, outstanding: usize) -> io::Result<()> {
         let wanted = u64::from(self.count).max(10_000);
         let mut tally = Tally::default();
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -57,12 +57,12 @@ impl Phones {
     }
 
     /// What is made from now on.
-    pub fn turn_to(&mut self, work: Work) {
+    pub(crate) fn turn_to(&mut self, work: Work) {
         self.work = work;
     }
 
     /// Keeps `outstanding` REGISTERs or calls open for `length`.
-    pub fn closed_loop(&mut self, outstanding: usize, length: Duration) -> io::Result<Tally> {
+    pub(crate) fn closed_loop(&mut self, outstanding: usize, length: Duration) -> io::Result<Tally> {
         let mut tally = Tally::default();
         let end = Instant::now() + length;
         let mut open = Vec::with_capacity(outstanding);
@@ -118,7 +118,7 @@ impl Phones {
     }
 
     /// Makes `rate` REGISTERs or calls a second for `length`, and waits at most two seconds more for the answers.
-    pub fn at_rate(&mut self, rate: u32, length: Duration) -> io::Result<Tally> {
+    pub(crate) fn at_rate(&mut self, rate: u32, length: Duration) -> io::Result<Tally> {
         let total = u64::from(rate) * length.as_secs();
         let first = self.made;
         let mut sent: Vec<Instant> = Vec::with_capacity(usize::try_from(total).unwrap_or(0));

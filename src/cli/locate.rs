@@ -27,7 +27,7 @@ const LONGEST: u64 = 16 << 20;
 
 /// The file that `holdline run` was given.
 #[derive(Debug, Clone, Args)]
-pub struct FileArgs {
+pub(super) struct FileArgs {
     /// The configuration file of the running Holdline, to find it by.
     #[arg(short, long, env = "HOLDLINE_CONFIG", hide_env_values = true, value_name = "FILE")]
     #[arg(value_parser = OsStringValueParser::new())]
@@ -36,7 +36,7 @@ pub struct FileArgs {
 
 /// Where the admin address is.
 #[derive(Debug, Clone, Args)]
-pub struct AdminArgs {
+pub(super) struct AdminArgs {
     /// The admin address of the running Holdline [default: that of --config, else http://127.0.0.1:9460].
     #[arg(long, env = "HOLDLINE_ADMIN", hide_env_values = true, value_name = "URL")]
     admin: Option<String>,
@@ -44,7 +44,7 @@ pub struct AdminArgs {
 
 /// What the admin address asks for.
 #[derive(Debug, Clone, Args)]
-pub struct TokenArgs {
+pub(super) struct TokenArgs {
     /// The file with the token of the running Holdline's admin address [default: that of --config].
     #[arg(long, env = "HOLDLINE_ADMIN_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     #[arg(value_parser = OsStringValueParser::new())]
@@ -53,7 +53,7 @@ pub struct TokenArgs {
 
 /// Where the control socket is.
 #[derive(Debug, Clone, Args)]
-pub struct ControlArgs {
+pub(super) struct ControlArgs {
     /// The control socket of the running Holdline [default: that of --config, else control.sock in --state-dir, else
     /// /var/lib/holdline/control.sock].
     #[arg(long, env = "HOLDLINE_CONTROL", hide_env_values = true, value_name = "SOCKET-PATH")]

@@ -52,13 +52,13 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Addresses of this host that came along in the additional section.
-    pub fn addresses_along(&self, host: &str) -> impl Iterator<Item = IpAddr> {
+    pub(super) fn addresses_along(&self, host: &str) -> impl Iterator<Item = IpAddr> {
         self.along.iter().filter(move |(name, _)| super::host_name(name) == host).map(|(_, address)| *address)
     }
 }
 
 impl Servers {
-    pub fn new(addresses: &[SocketAddr]) -> Result<Self, LookupFailure> {
+    pub(super) fn new(addresses: &[SocketAddr]) -> Result<Self, LookupFailure> {
         let servers: Vec<Arc<Server>> = addresses
             .iter()
             .take(MAX_SERVERS)
@@ -67,12 +67,12 @@ impl Servers {
         Ok(Servers { addresses: servers.iter().map(|server| server.address()).collect(), servers })
     }
 
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
     /// Asks, and follows aliases where the server did not. At most [`QUESTION`].
-    pub async fn ask(&self, name: &Name, kind: RecordType) -> Result<Answer, LookupFailure> {
+    pub(super) async fn ask(&self, name: &Name, kind: RecordType) -> Result<Answer, LookupFailure> {
         let deadline = Instant::now() + QUESTION;
         let mut current = name.clone();
         let mut alias_ttl = u32::MAX;

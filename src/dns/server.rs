@@ -105,7 +105,7 @@ impl Memory {
 impl Server {
     /// # Errors
     /// Where the library cannot set up its TLS, which is not used.
-    pub fn new(address: SocketAddr) -> Result<Self, LookupFailure> {
+    pub(super) fn new(address: SocketAddr) -> Result<Self, LookupFailure> {
         let pool = |manner: Manner| -> Result<Pool, LookupFailure> {
             let mut options = ResolverOpts::default();
             options.timeout = TRY;
@@ -128,12 +128,12 @@ impl Server {
         Ok(Server { address, pools, memory: Mutex::new(Memory::nothing(Instant::now())) })
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Asks in the manner that is known to work, and in plainer ones where that is met with silence or nonsense.
-    pub async fn ask(self: Arc<Self>, query: Query) -> Result<DnsResponse, LookupFailure> {
+    pub(super) async fn ask(self: Arc<Self>, query: Query) -> Result<DnsResponse, LookupFailure> {
         let first = self.memory(|memory| memory.manner(Instant::now()));
         let mut waiting = Manner::ALL.into_iter().filter(|manner| *manner >= first);
         let mut tries = JoinSet::new();

@@ -19,13 +19,13 @@ pub(super) struct System {
 }
 
 impl System {
-    pub fn new(path: &Path, port: u16) -> Self {
+    pub(super) fn new(path: &Path, port: u16) -> Self {
         System { path: path.to_owned(), port, current: Mutex::new(None) }
     }
 
     /// The servers the file lists now. It is read for each question, as it changes with the network; an unreadable one
     /// is an error until it is back, unless servers are known from before.
-    pub fn servers(&self) -> Result<Arc<Servers>, LookupFailure> {
+    pub(super) fn servers(&self) -> Result<Arc<Servers>, LookupFailure> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match (self.listed(), &*current) {
             (Ok(listed), Some(known)) if known.addresses() == listed => Ok(known.clone()),

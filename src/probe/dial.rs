@@ -16,7 +16,7 @@ use crate::transport::tls::Inspector;
 
 /// Everything that one probe needs to know.
 #[derive(Clone)]
-pub struct Probe {
+pub(super) struct Probe {
     /// Where.
     pub addr: SocketAddr,
     /// The SRV target, or the static outbound proxy's host.

@@ -4,37 +4,37 @@ use super::report::{Finding, Severity, Verdict};
 
 /// What was found so far.
 #[derive(Debug, Clone, Default)]
-pub struct Findings(Vec<Finding>);
+pub(super) struct Findings(Vec<Finding>);
 
 impl Findings {
     /// It does not work.
-    pub fn error(&mut self, code: &str, about: impl Into<Option<String>>, text: impl Into<String>) {
+    pub(super) fn error(&mut self, code: &str, about: impl Into<Option<String>>, text: impl Into<String>) {
         self.add(Severity::Error, code, about.into(), text.into());
     }
 
     /// It works, but.
-    pub fn warning(&mut self, code: &str, about: impl Into<Option<String>>, text: impl Into<String>) {
+    pub(super) fn warning(&mut self, code: &str, about: impl Into<Option<String>>, text: impl Into<String>) {
         self.add(Severity::Warning, code, about.into(), text.into());
     }
 
     /// Good to know.
-    pub fn note(&mut self, code: &str, about: impl Into<Option<String>>, text: impl Into<String>) {
+    pub(super) fn note(&mut self, code: &str, about: impl Into<Option<String>>, text: impl Into<String>) {
         self.add(Severity::Note, code, about.into(), text.into());
     }
 
     /// An error if nothing else is left to use, else a warning.
-    pub fn worse(&mut self, all: bool, code: &str, about: impl Into<Option<String>>, text: impl Into<String>) {
+    pub(super) fn worse(&mut self, all: bool, code: &str, about: impl Into<Option<String>>, text: impl Into<String>) {
         let severity = if all { Severity::Error } else { Severity::Warning };
         self.add(severity, code, about.into(), text.into());
     }
 
     /// A warning about several at once.
-    pub fn add_about(&mut self, code: &str, about: Vec<String>, text: String) {
+    pub(super) fn add_about(&mut self, code: &str, about: Vec<String>, text: String) {
         self.0.push(Finding { severity: Severity::Warning, code: code.to_owned(), about, text });
     }
 
     /// What another part found.
-    pub fn extend(&mut self, other: Findings) {
+    pub(super) fn extend(&mut self, other: Findings) {
         for finding in other.0 {
             match self.twin(finding.severity, &finding.code, &finding.text) {
                 Some(twin) => twin.about.extend(finding.about),
@@ -45,7 +45,7 @@ impl Findings {
 
     /// Errors become warnings: what was looked at is not what decides.
     #[must_use]
-    pub fn softened(mut self) -> Findings {
+    pub(super) fn softened(mut self) -> Findings {
         for finding in &mut self.0 {
             finding.severity = finding.severity.max(Severity::Warning);
         }
@@ -54,14 +54,14 @@ impl Findings {
 
     /// The worst first, otherwise in the order in which they were found.
     #[must_use]
-    pub fn sorted(mut self) -> Vec<Finding> {
+    pub(super) fn sorted(mut self) -> Vec<Finding> {
         self.0.sort_by_key(|finding| finding.severity);
         self.0
     }
 
     /// What the worst of them means.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> Verdict {
         match self.0.iter().map(|finding| finding.severity).min() {
             Some(Severity::Error) => Verdict::Fails,
             Some(Severity::Warning) => Verdict::Warning,

@@ -8,7 +8,7 @@ use crate::upstream::name::{SrvName, strip_wrapping};
 
 /// One NAME of the command line, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Input {
+pub(super) struct Input {
     /// What it is.
     pub kind: Kind,
     /// What was left out or guessed, for people.
@@ -17,7 +17,7 @@ pub struct Input {
 
 /// What a NAME can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Begins with two underscored labels.
     Srv {
         /// To be looked up verbatim; without the trailing dot.
@@ -47,7 +47,7 @@ pub enum Kind {
 
 impl Input {
     /// Takes the text apart. The error says what is wrong with it and what would be right.
-    pub fn parse(text: &str) -> Result<Input, String> {
+    pub(super) fn parse(text: &str) -> Result<Input, String> {
         let mut notes = Vec::new();
         let unwrapped = unwrapped(strip_wrapping(text), &mut notes)?;
         let text = strip_wrapping(&unwrapped).trim_end_matches([',', ';']);

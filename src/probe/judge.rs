@@ -11,7 +11,7 @@ const DAYS: i64 = 21;
 
 /// Sums the measured addresses up: states of targets, findings, and the `--upstream-verify` to recommend where the one in
 /// use would not do. `chosen`: the operator named the setting, so that no other is recommended.
-pub fn judge(record: &mut RecordLook, verify: Verify, chosen: bool, findings: &mut Findings) -> Option<Verify> {
+pub(super) fn judge(record: &mut RecordLook, verify: Verify, chosen: bool, findings: &mut Findings) -> Option<Verify> {
     let recommended = if chosen { None } else { other_setting(record, verify) };
     for target in record.targets.iter_mut().filter(|target| target.order.is_some()) {
         if let Some(other) = recommended {

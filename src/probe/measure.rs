@@ -16,7 +16,7 @@ use crate::transport::tls::Handshaken;
 
 impl Probe {
     /// Takes at most the limit.
-    pub async fn run(self) -> AddressLook {
+    pub(super) async fn run(self) -> AddressLook {
         let deadline = Instant::now() + self.limit;
         let mut look = AddressLook {
             address: self.addr.ip().to_string(),

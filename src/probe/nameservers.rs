@@ -14,7 +14,7 @@ use crate::upstream::records::MAX_RECORDS;
 
 /// Asks each server for the record set and its targets' addresses, side by side. `known`: what they said together, so that
 /// no server need be asked for hosts it does not name. At most two questions' time.
-pub async fn ask_each(servers: &[SocketAddr], name: &str, known: Option<&SrvSurvey>) -> Vec<ServerLook> {
+pub(super) async fn ask_each(servers: &[SocketAddr], name: &str, known: Option<&SrvSurvey>) -> Vec<ServerLook> {
     let known: Vec<String> = hosts(known);
     let mut asking = JoinSet::new();
     for (place, server) in servers.iter().copied().enumerate() {
@@ -61,7 +61,7 @@ fn row(record: &crate::upstream::Record) -> String {
 }
 
 /// One finding for each server that says something else than the first.
-pub fn disagreements(looks: &[ServerLook], findings: &mut Findings) {
+pub(super) fn disagreements(looks: &[ServerLook], findings: &mut Findings) {
     let Some((first, others)) = looks.split_first() else { return };
     for other in others {
         if let Some(difference) = difference(first, other) {

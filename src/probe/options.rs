@@ -24,14 +24,14 @@ const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 
 /// One request, and how its answer is recognised.
-pub struct Options {
+pub(super) struct Options {
     bytes: Bytes,
     call_id: String,
 }
 
 /// Why there is no answer that counts.
 #[derive(Debug)]
-pub enum Silence {
+pub(super) enum Silence {
     /// The socket said so.
     Io(io::Error),
     /// The connection ended in order.
@@ -43,7 +43,7 @@ pub enum Silence {
 impl Options {
     /// A request to this SIP URI (`sip:HOST[:PORT]`), from this socket.
     #[must_use]
-    pub fn new(uri: &str, transport: Transport, local: SocketAddr) -> Options {
+    pub(super) fn new(uri: &str, transport: Transport, local: SocketAddr) -> Options {
         let host = uri.strip_prefix("sip:").unwrap_or(uri);
         let call_id = random_token(12);
         let (branch, tag) = (random_token(8), random_token(6));
@@ -64,7 +64,7 @@ impl Options {
 
     /// Over a connected UDP socket, repeated as RFC 3261 §17.1.2.2 asks, until a final response comes. Does not end by
     /// itself where nothing answers.
-    pub async fn over_udp(&self, socket: &UdpSocket) -> Result<OptionsLook, Silence> {
+    pub(super) async fn over_udp(&self, socket: &UdpSocket) -> Result<OptionsLook, Silence> {
         let started = Instant::now();
         let mut buffer = vec![0; MAX_MESSAGE];
         let mut pause = T1;
@@ -89,7 +89,7 @@ impl Options {
     }
 
     /// Over a connection, TLS or not, until a final response comes. Does not end by itself where nothing answers.
-    pub async fn over_stream(
+    pub(super) async fn over_stream(
         &self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     ) -> Result<OptionsLook, Silence> {

@@ -16,10 +16,10 @@ const SHORT_TTL: u64 = 30;
 const LONG_TTL: u64 = 86_400;
 
 /// What is known of each host.
-pub type Hosts = BTreeMap<String, HostSurvey>;
+pub(super) type Hosts = BTreeMap<String, HostSurvey>;
 
 /// The record set of an SRV name. `transport`: what it is used over, if Holdline can.
-pub fn srv(
+pub(super) fn srv(
     (name, domain): (&str, &str),
     transport: Option<Transport>,
     survey: &SrvSurvey,
@@ -53,7 +53,7 @@ pub fn srv(
 }
 
 /// A host as a set of one, at this port.
-pub fn outbound_proxy(host: &str, port: u16, transport: Transport, survey: &HostSurvey) -> RecordLook {
+pub(super) fn outbound_proxy(host: &str, port: u16, transport: Transport, survey: &HostSurvey) -> RecordLook {
     let record = Record { port, host: host.to_owned(), addresses: survey.addresses.clone(), ..Record::default() };
     let hosts = Hosts::from([(host.to_owned(), survey.clone())]);
     let target = TargetLook { selected: true, ..look(&record.into(), Some(1), 100.0, &hosts) };

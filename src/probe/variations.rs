@@ -9,7 +9,7 @@ use crate::flow::Transport;
 use crate::upstream::LookupFailure;
 
 /// In the order of preference: `_sip._tls` first, then `_sip._tcp`, then other TLS, then UDP. `_sips._udp` would be DTLS.
-pub const LABELS: [(&str, Option<Transport>); 7] = [
+pub(super) const LABELS: [(&str, Option<Transport>); 7] = [
     ("_sip._tls", Some(Transport::Tls)),
     ("_sip._tcp", Some(Transport::Tcp)),
     ("_sip2._tls", Some(Transport::Tls)),
@@ -23,7 +23,7 @@ pub const LABELS: [(&str, Option<Transport>); 7] = [
 pub const DTLS: &str = "DTLS: Holdline cannot use this";
 
 /// One variation with all that its answer said.
-pub struct Tried {
+pub(super) struct Tried {
     /// For the report.
     pub variation: Variation,
     /// The answer.
@@ -31,7 +31,7 @@ pub struct Tried {
 }
 
 /// Asks for all variations of a domain but `except`, in the order of preference. At most one question's time.
-pub async fn variations(resolver: &Resolver, domain: &str, except: Option<&str>) -> Vec<Tried> {
+pub(super) async fn variations(resolver: &Resolver, domain: &str, except: Option<&str>) -> Vec<Tried> {
     let mut asking = JoinSet::new();
     for (place, (labels, transport)) in LABELS.into_iter().enumerate() {
         let (resolver, name) = (resolver.clone(), format!("{labels}.{domain}"));
@@ -70,12 +70,12 @@ fn variation(name: String, transport: Option<Transport>, survey: &Result<SrvSurv
 }
 
 /// There is a target other than `.`, with a port.
-pub fn is_offered(survey: &SrvSurvey) -> bool {
+pub(super) fn is_offered(survey: &SrvSurvey) -> bool {
     survey.records.iter().any(|record| !record.host.is_empty())
 }
 
 /// A NAPTR record for the report.
-pub fn naptr(record: &Naptr) -> NaptrLook {
+pub(super) fn naptr(record: &Naptr) -> NaptrLook {
     NaptrLook {
         order: record.order,
         preference: record.preference,

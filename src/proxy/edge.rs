@@ -7,7 +7,7 @@ use crate::flow::{Flow, Side, Transport};
 
 /// The facts of a flow, looked up once for an event.
 #[derive(Debug, Clone)]
-pub struct Edge {
+pub(super) struct Edge {
     pub flow: Flow,
     pub side: Side,
     pub transport: Transport,

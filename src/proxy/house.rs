@@ -37,7 +37,7 @@ pub(super) struct House {
 }
 
 impl House {
-    pub fn new(start: Start, now: Instant) -> Self {
+    pub(super) fn new(start: Start, now: Instant) -> Self {
         let Start { settings, upstream, transport, sockets, key, first_branch } = start;
         let key = Key::new(key);
         let mut seed = [0; 16];
@@ -59,7 +59,7 @@ impl House {
     }
 
     /// Does what is due.
-    pub fn wake_what_is_due(&mut self, now: Instant) {
+    pub(super) fn wake_what_is_due(&mut self, now: Instant) {
         self.transactions.handle_timeout(now);
         // What a transaction's end brings about comes before the wake-ups of the same instant.
         self.pump(now);
@@ -81,7 +81,7 @@ impl House {
         }
     }
 
-    pub fn poll_timeout(&self) -> Instant {
+    pub(super) fn poll_timeout(&self) -> Instant {
         [
             self.exchanges.poll_timeout(),
             self.transactions.poll_timeout(),
@@ -96,7 +96,7 @@ impl House {
 
     /// Does what the owners want until none of them wants anything more: what one of them brings about in another happens in
     /// the same instant, not at the next event.
-    pub fn pump(&mut self, now: Instant) {
+    pub(super) fn pump(&mut self, now: Instant) {
         loop {
             if let Some((id, event)) = self.exchanges.poll() {
                 self.feed(id, event, now);
@@ -114,18 +114,18 @@ impl House {
     }
 
     /// Everything but the exchanges, to carry out what one of them wishes for.
-    pub fn rooms(&mut self) -> (&mut Exchanges, Rooms<'_>) {
+    pub(super) fn rooms(&mut self) -> (&mut Exchanges, Rooms<'_>) {
         let House { site, upstream, transactions, exchanges, registrar, flows, journal, actions, .. } = self;
         (exchanges, Rooms { site, upstream, transactions, registrar, flows, journal, actions })
     }
 
     /// Hands an event to an exchange.
-    pub fn feed(&mut self, id: ExchangeId, event: In, now: Instant) {
+    pub(super) fn feed(&mut self, id: ExchangeId, event: In, now: Instant) {
         self.feed_answer(id, event, &mut None, now);
     }
 
     /// Hands an event to an exchange. `at_hand`: the answer it is about.
-    pub fn feed_answer(&mut self, id: ExchangeId, event: In, at_hand: &mut Option<Message>, now: Instant) {
+    pub(super) fn feed_answer(&mut self, id: ExchangeId, event: In, at_hand: &mut Option<Message>, now: Instant) {
         let (exchanges, mut rooms) = self.rooms();
         let Some((exchange, index)) = exchanges.split(id) else { return };
         rooms.feed(exchange, index, event, at_hand, now);
@@ -133,7 +133,7 @@ impl House {
     }
 
     /// Ends an exchange of which nothing more can come; else it has its next wake-up.
-    pub fn settle(&mut self, id: ExchangeId, now: Instant) {
+    pub(super) fn settle(&mut self, id: ExchangeId, now: Instant) {
         if !self.exchanges.settle(id) {
             return;
         }
@@ -279,7 +279,7 @@ impl House {
     }
 
     /// The connection for the question is there.
-    pub fn send_inquiry(&mut self, conn: ConnId, now: Instant) {
+    pub(super) fn send_inquiry(&mut self, conn: ConnId, now: Instant) {
         let flow = Flow::Conn(conn);
         let Some((target, _)) = self.upstream.active() else { return };
         let Some(to) = self.flows.edge(flow, &self.site) else { return };
@@ -295,7 +295,7 @@ impl House {
     }
 
     /// What came of the question.
-    pub fn asked(&mut self, lives: bool, now: Instant) {
+    pub(super) fn asked(&mut self, lives: bool, now: Instant) {
         let Some((epoch, client)) = self.inquiry.end() else { return };
         if let Some(client) = client {
             self.transactions.drop_client(client, now);
@@ -304,17 +304,17 @@ impl House {
     }
 
     /// Opens a connection to each target at which bindings live and which has none.
-    pub fn keep_reachable(&mut self, now: Instant) {
+    pub(super) fn keep_reachable(&mut self, now: Instant) {
         self.flows.keep_reachable(&self.site, &self.upstream, &self.registrar, self.draining, now);
     }
 
     /// How many bindings the PBX reaches only after their next REGISTER.
-    pub fn orphans(&self) -> usize {
+    pub(super) fn orphans(&self) -> usize {
         self.flows.orphans(&self.site, &self.upstream, &self.registrar)
     }
 
     /// Takes over what may change.
-    pub fn reload(&mut self, reload: Reload) {
+    pub(super) fn reload(&mut self, reload: Reload) {
         self.upstream.reconfigure(reload.upstream);
         self.site.reload(reload.proxy);
         self.transactions.set_limit(self.site.settings.max_transactions);

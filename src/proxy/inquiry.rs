@@ -25,53 +25,53 @@ struct Asked {
 
 /// At most one question at a time.
 #[derive(Debug, Default)]
-pub struct Inquiry {
+pub(super) struct Inquiry {
     asked: Option<Asked>,
 }
 
 impl Inquiry {
     /// A question is to be asked. What was asked before is of no interest any more: its client transaction.
-    pub fn begin(&mut self, epoch: u64, until: Instant) -> Option<ClientId> {
+    pub(super) fn begin(&mut self, epoch: u64, until: Instant) -> Option<ClientId> {
         self.asked.replace(Asked { epoch, until, conn: None, client: None, again: false })?.client
     }
 
     /// It waits for a connection.
-    pub fn wait_for(&mut self, conn: ConnId) {
+    pub(super) fn wait_for(&mut self, conn: ConnId) {
         if let Some(asked) = &mut self.asked {
             asked.conn = Some(conn);
         }
     }
 
     /// It went out.
-    pub fn sent(&mut self, client: ClientId) {
+    pub(super) fn sent(&mut self, client: ClientId) {
         if let Some(asked) = &mut self.asked {
             (asked.conn, asked.client) = (None, Some(client));
         }
     }
 
     /// Its connection failed: whether it may be sent once more. Then it waits for another.
-    pub fn once_more(&mut self) -> bool {
+    pub(super) fn once_more(&mut self) -> bool {
         let Some(asked) = self.asked.as_mut().filter(|asked| !asked.again) else { return false };
         (asked.again, asked.client) = (true, None);
         true
     }
 
     /// Whether it waits for this connection.
-    pub fn waits_for(&self, conn: ConnId) -> bool {
+    pub(super) fn waits_for(&self, conn: ConnId) -> bool {
         self.asked.is_some_and(|asked| asked.conn == Some(conn))
     }
 
     /// Whether this client transaction carries it.
-    pub fn is_carried_by(&self, client: ClientId) -> bool {
+    pub(super) fn is_carried_by(&self, client: ClientId) -> bool {
         self.asked.is_some_and(|asked| asked.client == Some(client))
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.asked.map(|asked| asked.until)
     }
 
     /// Ends it: the activation that it was about, and the client transaction that is not wanted any more.
-    pub fn end(&mut self) -> Option<(u64, Option<ClientId>)> {
+    pub(super) fn end(&mut self) -> Option<(u64, Option<ClientId>)> {
         self.asked.take().map(|asked| (asked.epoch, asked.client))
     }
 }

@@ -27,7 +27,7 @@ use crate::upstream::{Witness, bounded};
 pub(super) struct Intake<'h>(pub &'h mut House);
 
 impl Intake<'_> {
-    pub fn net(&mut self, event: NetEvent, now: Instant) {
+    pub(super) fn net(&mut self, event: NetEvent, now: Instant) {
         match event {
             NetEvent::Received { flow, bytes } => self.received(flow, bytes, now),
             NetEvent::Unframed { conn, bytes, reason } => {
@@ -345,7 +345,7 @@ impl Intake<'_> {
     }
 
     /// Closes connections of those who may not talk to us any more. A datagram is looked at when it comes.
-    pub fn show_out(&mut self, now: Instant) {
+    pub(super) fn show_out(&mut self, now: Instant) {
         for (conn, side, remote) in self.0.flows.accepted_from() {
             if !self.0.site.admits(side, remote, &self.0.upstream) {
                 self.closed(conn, Cause::Reset, now);

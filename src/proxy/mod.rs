@@ -11,7 +11,7 @@
 //!
 //! | room | what it owns |
 //! |---|---|
-//! | [`core`] | the face: [`Core::handle`], [`Core::handle_timeout`], [`Core::poll_timeout`], [`Core::poll_action`] |
+//! | `core` | the face: [`Core::handle`], [`Core::handle_timeout`], [`Core::poll_timeout`], [`Core::poll_action`] |
 //! | `house` | the owners below, and the way of one event between them: dispatch and pump |
 //! | `intake` | what the transports report: messages, and connections that come and go |
 //! | `site` | settings, key, names and sockets: read by all, changed by a reload only |
@@ -24,10 +24,10 @@
 //! | `marks` | what we sign: Contact IDs, route marks, branches |
 //! | `journal` | what is counted, logged and shown |
 //!
-//! The way of a REGISTER up: `core` → `inbound` (gate, route) → `exchange` (a [relay](exchange::register) that wishes for a
-//! try, carried out by [`exchange::rooms`]) → `registrar` and `wire` → the transactions below. Its answer comes back through
+//! The way of a REGISTER up: `core` → `inbound` (gate, route) → `exchange` (a relay, see `exchange::register`, that wishes for a
+//! try, carried out by `exchange::rooms`) → `registrar` and `wire` → the transactions below. Its answer comes back through
 //! `core` → `inbound` (peers) → `exchange` → `wire` and `registrar`. The facts of a flow are looked up once an event and handed
-//! on as an [`Edge`](edge::Edge).
+//! on as an `edge::Edge`.
 //!
 //! Words: an *exchange* is a response context of §16.7; a *branch* of it is one try at one target; an *attempt* is one REGISTER
 //! client transaction on the active target, and nothing else.

@@ -25,12 +25,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.bindings.is_empty() && self.upstream.is_none() && !self.key
     }
 
     /// Newer changes replace older ones.
-    pub fn take(&mut self, changes: Vec<Keep>) -> u64 {
+    pub(super) fn take(&mut self, changes: Vec<Keep>) -> u64 {
         let mut dropped = 0;
         for change in changes {
             let (id, binding) = match change {
@@ -95,26 +95,26 @@ impl Pending {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn key_is_new(&self) {
+    pub(super) fn key_is_new(&self) {
         self.lock().batch.key = true;
         self.to_write.notify_one();
     }
 
-    pub fn put_upstream(&self, upstream: Persisted) {
+    pub(super) fn put_upstream(&self, upstream: Persisted) {
         self.lock().batch.upstream = Some(upstream);
         self.to_write.notify_one();
     }
 
-    pub fn put_binding(&self, binding: StoredBinding) {
+    pub(super) fn put_binding(&self, binding: StoredBinding) {
         self.put_all(vec![Keep::Put(binding)], 0);
     }
 
-    pub fn remove_binding(&self, id: &str) {
+    pub(super) fn remove_binding(&self, id: &str) {
         self.put_all(vec![Keep::Remove(id.to_owned())], 0);
     }
 
     /// Changes with this number, which grows, or 0 where nobody asks for them.
-    pub fn put_all(&self, changes: Vec<Keep>, number: u64) {
+    pub(super) fn put_all(&self, changes: Vec<Keep>, number: u64) {
         let mut state = self.lock();
         let before = (state.batch.is_empty(), state.batch.is_urgent());
         let dropped = state.batch.take(changes);
@@ -129,12 +129,12 @@ impl Pending {
     }
 
     /// All changes up to this number are written.
-    pub fn durable(&self) -> u64 {
+    pub(super) fn durable(&self) -> u64 {
         self.lock().durable
     }
 
     /// There is no file to write to, and this for it.
-    pub fn cannot_write(&self, batch: Batch) {
+    pub(super) fn cannot_write(&self, batch: Batch) {
         let mut state = self.lock();
         state.failing = true;
         state.batch = batch;
@@ -142,17 +142,17 @@ impl Pending {
     }
 
     /// Whether what waits is not being written.
-    pub fn fails(&self) -> bool {
+    pub(super) fn fails(&self) -> bool {
         let state = self.lock();
         state.failing || state.dead
     }
 
-    pub fn dropped(&self) -> u64 {
+    pub(super) fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
     /// Waits until what is pending now has been tried. True if it was written.
-    pub fn flush(&self) -> bool {
+    pub(super) fn flush(&self) -> bool {
         let mut state = self.lock();
         state.flush_asked += 1;
         let mine = state.flush_asked;
@@ -164,13 +164,13 @@ impl Pending {
         state.healthy && state.flush_done >= mine
     }
 
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().closing = true;
         self.to_write.notify_one();
     }
 
     /// For the thread: waits for something to do. `pause`: how long to leave a disk alone that failed.
-    pub fn wait(&self, pause: Option<Duration>) -> (Work, u64) {
+    pub(super) fn wait(&self, pause: Option<Duration>) -> (Work, u64) {
         let mut state = self.lock();
         let hurry = |state: &State| state.closing || state.flush_asked > state.flush_done;
         if let Some(pause) = pause {
@@ -196,12 +196,12 @@ impl Pending {
     }
 
     /// For the thread: a batch is written. `flush`: the number it got with the batch.
-    pub fn done(&self, flush: u64) {
+    pub(super) fn done(&self, flush: u64) {
         self.ended(flush, true);
     }
 
     /// For the thread: a batch could not be written; newer values that came in since replace its own.
-    pub fn failed(&self, batch: Batch, flush: u64) {
+    pub(super) fn failed(&self, batch: Batch, flush: u64) {
         let mut state = self.lock();
         for (id, binding) in batch.bindings {
             state.batch.bindings.entry(id).or_insert(binding);
@@ -227,7 +227,7 @@ impl Pending {
     }
 
     /// For the thread: it ends.
-    pub fn dead(&self) {
+    pub(super) fn dead(&self) {
         self.lock().dead = true;
         self.written.notify_all();
     }

@@ -32,12 +32,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn new(path: PathBuf, database: Option<Database>, key: Option<[u8; 32]>, upstream: Option<Persisted>) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        database: Option<Database>,
+        key: Option<[u8; 32]>,
+        upstream: Option<Persisted>,
+    ) -> Self {
         Writer { path, database, key, upstream, failures: 0, said: None }
     }
 
     /// None if the system has no thread to give.
-    pub fn start(mut self, pending: &Arc<Pending>) -> Option<JoinHandle<()>> {
+    pub(super) fn start(mut self, pending: &Arc<Pending>) -> Option<JoinHandle<()>> {
         let shared = pending.clone();
         let run = move || {
             let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(&shared)));

@@ -47,11 +47,11 @@ pub(super) enum ServerAction {
 pub(super) struct Actions<A>([Option<A>; 4]);
 
 impl<A: Copy> Actions<A> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Actions([None; 4])
     }
 
-    pub fn push(&mut self, action: A) {
+    pub(super) fn push(&mut self, action: A) {
         let free = self.0.iter_mut().find(|slot| slot.is_none());
         debug_assert!(free.is_some(), "a machine queued more than four actions");
         if let Some(slot) = free {
@@ -59,7 +59,7 @@ impl<A: Copy> Actions<A> {
         }
     }
 
-    pub fn pop(&mut self) -> Option<A> {
+    pub(super) fn pop(&mut self) -> Option<A> {
         let first = self.0[0].take();
         self.0.rotate_left(1);
         first

@@ -53,7 +53,7 @@ enum Event<'m> {
 }
 
 impl Client {
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match &self.machine {
             Machine::Invite(machine) => machine.poll_timeout(),
             Machine::NonInvite(machine) => machine.poll_timeout(),

@@ -21,12 +21,12 @@ impl std::fmt::Debug for Seed {
 }
 
 impl Seed {
-    pub fn new(bytes: [u8; 16]) -> Self {
+    pub(super) fn new(bytes: [u8; 16]) -> Self {
         let half = |range: std::ops::Range<usize>| word(&bytes[range]);
         Seed([half(0..8), half(8..16)])
     }
 
-    pub fn fingerprint(self, bytes: &[u8]) -> Fingerprint {
+    pub(super) fn fingerprint(self, bytes: &[u8]) -> Fingerprint {
         let Seed([k0, k1]) = self;
         let mut state = [
             k0 ^ 0x736f_6d65_7073_6575,

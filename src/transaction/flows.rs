@@ -19,14 +19,14 @@ pub(super) struct Flows(HashMap<Flow, SmallVec<[Id; 2]>, BuildHasherDefault<Defa
 
 impl Flows {
     /// Adds a transaction. Returns its place, to be kept for [`Flows::leave`].
-    pub fn join(&mut self, flow: Flow, id: Id) -> usize {
+    pub(super) fn join(&mut self, flow: Flow, id: Id) -> usize {
         let ids = self.0.entry(flow).or_default();
         ids.push(id);
         ids.len() - 1
     }
 
     /// Gives up the place. Returns the transaction that has moved into it, if one has.
-    pub fn leave(&mut self, flow: Flow, place: usize) -> Option<Id> {
+    pub(super) fn leave(&mut self, flow: Flow, place: usize) -> Option<Id> {
         let Entry::Occupied(mut entry) = self.0.entry(flow) else { return None };
         let ids = entry.get_mut();
         if place >= ids.len() {
@@ -40,7 +40,7 @@ impl Flows {
         moved
     }
 
-    pub fn on(&self, flow: Flow) -> &[Id] {
+    pub(super) fn on(&self, flow: Flow) -> &[Id] {
         self.0.get(&flow).map_or(&[], SmallVec::as_slice)
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    pub fn of_status(status: u16) -> Event {
+    pub(super) fn of_status(status: u16) -> Event {
         match status {
             0..=100 => Event::Trying,
             101..=199 => Event::Provisional,
@@ -67,7 +67,7 @@ pub(super) struct InviteClient {
 }
 
 impl InviteClient {
-    pub fn new(reliable: bool, timers: &Timers, now: Instant) -> Self {
+    pub(super) fn new(reliable: bool, timers: &Timers, now: Instant) -> Self {
         let state = State::Calling {
             a: Resend::first(timers, Letter::A, reliable, now),
             b: now + timers.after(Letter::B, reliable),
@@ -79,7 +79,7 @@ impl InviteClient {
         InviteClient { state, reliable, actions }
     }
 
-    pub fn handle(&mut self, event: Event, timers: &Timers, now: Instant) {
+    pub(super) fn handle(&mut self, event: Event, timers: &Timers, now: Instant) {
         use Event::{Cancel, Failure, Provisional, Success, TransportError, Trying};
         use State::{Accepted, Calling, Cancelling, Completed, Proceeding, Terminated};
         let fresh_c = now + timers.after(Letter::C, self.reliable);
@@ -132,13 +132,13 @@ impl InviteClient {
     }
 
     /// Timer A off; an answer is still welcome until Timer B.
-    pub fn stop_retransmitting(&mut self) {
+    pub(super) fn stop_retransmitting(&mut self) {
         if let State::Calling { a, .. } = &mut self.state {
             *a = None;
         }
     }
 
-    pub fn handle_timeout(&mut self, timers: &Timers, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, timers: &Timers, now: Instant) {
         use State::{Accepted, Calling, Cancelling, Completed, Proceeding, Terminated};
         self.state = match self.state {
             Calling { b: end, .. } | Cancelling { end, .. } if end <= now => {
@@ -164,7 +164,7 @@ impl InviteClient {
         };
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Calling { a, b, .. } => Some(earlier(a, b)),
             State::Proceeding { c } => Some(c),
@@ -175,12 +175,12 @@ impl InviteClient {
         }
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop()
     }
 
     /// A final answer is still to come.
-    pub fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         match self.state {
             State::Calling { .. } | State::Proceeding { .. } | State::Cancelling { .. } => true,
             State::Accepted { .. } | State::Completed { .. } | State::Terminated => false,

@@ -24,7 +24,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    pub fn of_status(status: u16) -> Event {
+    pub(super) fn of_status(status: u16) -> Event {
         match status {
             0..=199 => Event::Provisional,
             200..=299 => Event::Success,
@@ -61,11 +61,11 @@ pub(super) struct InviteServer {
 }
 
 impl InviteServer {
-    pub fn new(reliable: bool) -> Self {
+    pub(super) fn new(reliable: bool) -> Self {
         InviteServer { state: State::Proceeding, reliable, actions: Actions::new() }
     }
 
-    pub fn handle(&mut self, event: Event, timers: &Timers, now: Instant) {
+    pub(super) fn handle(&mut self, event: Event, timers: &Timers, now: Instant) {
         use Event::{Abandon, Ack, Failure, Invite, Provisional, Success};
         use State::{Abandoned, Accepted, Completed, Confirmed, Proceeding, Terminated};
         self.state = match (self.state, event) {
@@ -114,7 +114,7 @@ impl InviteServer {
         };
     }
 
-    pub fn handle_timeout(&mut self, timers: &Timers, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, timers: &Timers, now: Instant) {
         use State::{Abandoned, Accepted, Completed, Confirmed, Proceeding, Terminated};
         self.state = match self.state {
             Accepted { l: end } | Completed { h: end, .. } | Confirmed { i: end } | Abandoned { end } if end <= now => {
@@ -130,7 +130,7 @@ impl InviteServer {
         };
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Proceeding | State::Terminated => None,
             State::Accepted { l } => Some(l),
@@ -140,7 +140,7 @@ impl InviteServer {
         }
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop()
     }
 

@@ -16,7 +16,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    pub fn of_status(status: u16) -> Event {
+    pub(super) fn of_status(status: u16) -> Event {
         if status < 200 { Event::Provisional } else { Event::Final }
     }
 }
@@ -37,7 +37,7 @@ pub(super) struct NonInviteClient {
 }
 
 impl NonInviteClient {
-    pub fn new(reliable: bool, timers: &Timers, now: Instant) -> Self {
+    pub(super) fn new(reliable: bool, timers: &Timers, now: Instant) -> Self {
         let e = Resend::first(timers, Letter::E, reliable, now);
         let f = now + timers.after(Letter::F, reliable);
         let mut actions = Actions::new();
@@ -45,7 +45,7 @@ impl NonInviteClient {
         NonInviteClient { state: State::Trying { e, f }, reliable, actions }
     }
 
-    pub fn handle(&mut self, event: Event, timers: &Timers, now: Instant) {
+    pub(super) fn handle(&mut self, event: Event, timers: &Timers, now: Instant) {
         use Event::{Final, Provisional, TransportError};
         use State::{Completed, Proceeding, Terminated, Trying};
         self.state = match (self.state, event) {
@@ -66,13 +66,13 @@ impl NonInviteClient {
     }
 
     /// Timer E off; an answer is still welcome until Timer F.
-    pub fn stop_retransmitting(&mut self) {
+    pub(super) fn stop_retransmitting(&mut self) {
         if let State::Trying { e, .. } | State::Proceeding { e, .. } = &mut self.state {
             *e = None;
         }
     }
 
-    pub fn handle_timeout(&mut self, timers: &Timers, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, timers: &Timers, now: Instant) {
         use State::{Completed, Proceeding, Terminated, Trying};
         self.state = match self.state {
             Trying { f, .. } | Proceeding { f, .. } if f <= now => {
@@ -92,7 +92,7 @@ impl NonInviteClient {
         };
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Trying { e, f } | State::Proceeding { e, f } => Some(earlier(e, f)),
             State::Completed { k } => Some(k),
@@ -100,12 +100,12 @@ impl NonInviteClient {
         }
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop()
     }
 
     /// A final answer is still to come.
-    pub fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         match self.state {
             State::Trying { .. } | State::Proceeding { .. } => true,
             State::Completed { .. } | State::Terminated => false,

@@ -24,7 +24,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    pub fn of_status(status: u16) -> Event {
+    pub(super) fn of_status(status: u16) -> Event {
         match status {
             0..=100 => Event::Hundred,
             101..=199 => Event::Provisional,
@@ -62,13 +62,13 @@ pub(super) struct NonInviteServer {
 }
 
 impl NonInviteServer {
-    pub fn new(reliable: bool, timers: &Timers, now: Instant) -> Self {
+    pub(super) fn new(reliable: bool, timers: &Timers, now: Instant) -> Self {
         let hundred = now + timers.after(Letter::Hundred, reliable);
         let end = now + timers.after(Letter::Expiry, reliable);
         NonInviteServer { state: State::Trying { hundred, end }, reliable, actions: Actions::new() }
     }
 
-    pub fn handle(&mut self, event: Event, timers: &Timers, now: Instant) {
+    pub(super) fn handle(&mut self, event: Event, timers: &Timers, now: Instant) {
         use Event::{Abandon, Final, Hundred, Provisional, Request, Timeout};
         use State::{Abandoned, Completed, Proceeding, Terminated, Trying};
         self.state = match (self.state, event) {
@@ -102,7 +102,7 @@ impl NonInviteServer {
         };
     }
 
-    pub fn handle_timeout(&mut self, timers: &Timers, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, timers: &Timers, now: Instant) {
         use State::{Abandoned, Completed, Proceeding, Terminated, Trying};
         self.state = match self.state {
             Trying { end, .. } | Proceeding { end } if end <= now => self.abandon(end, timers),
@@ -111,7 +111,7 @@ impl NonInviteServer {
         };
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Trying { end, .. } | State::Proceeding { end } | State::Abandoned { end } => Some(end),
             State::Completed { j } => Some(j),
@@ -119,7 +119,7 @@ impl NonInviteServer {
         }
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop()
     }
 

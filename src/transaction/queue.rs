@@ -36,12 +36,12 @@ enum Place {
 }
 
 impl<O: Copy + Ord> Queue<O> {
-    pub fn new(durations: &[Duration]) -> Self {
+    pub(super) fn new(durations: &[Duration]) -> Self {
         let lanes = durations.iter().map(|&after| Lane { after, fifo: VecDeque::new() }).collect();
         Queue { lanes, odd: BinaryHeap::new(), len: 0 }
     }
 
-    pub fn push(&mut self, owner: O, at: Instant, now: Instant) {
+    pub(super) fn push(&mut self, owner: O, at: Instant, now: Instant) {
         let wake = Wake { at, owner };
         let after = at.saturating_duration_since(now);
         let lane = self.lanes.iter_mut().find(|lane| lane.after == after);
@@ -53,12 +53,12 @@ impl<O: Copy + Ord> Queue<O> {
     }
 
     /// The earliest deadline. It may belong to a timer that was cancelled: a wake-up for nothing does no harm.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         self.earliest().map(|(at, _)| at)
     }
 
     /// The earliest entry, if `wanted` says so.
-    pub fn pop_if(&mut self, wanted: impl FnOnce(&Wake<O>) -> bool) -> Option<Wake<O>> {
+    pub(super) fn pop_if(&mut self, wanted: impl FnOnce(&Wake<O>) -> bool) -> Option<Wake<O>> {
         let (_, place) = self.earliest()?;
         let popped = match place {
             Place::Lane(lane) => {
@@ -78,7 +78,7 @@ impl<O: Copy + Ord> Queue<O> {
     }
 
     /// Sweeps out every entry that `wanted` does not want.
-    pub fn retain(&mut self, wanted: impl Fn(&Wake<O>) -> bool) {
+    pub(super) fn retain(&mut self, wanted: impl Fn(&Wake<O>) -> bool) {
         for lane in &mut self.lanes {
             lane.fifo.retain(&wanted);
             lane.fifo.shrink_to(lane.fifo.len() * 2);
@@ -89,7 +89,7 @@ impl<O: Copy + Ord> Queue<O> {
     }
 
     /// Entries, those of cancelled timers included.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 

@@ -46,7 +46,7 @@ struct Stepped {
 }
 
 impl Server {
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match &self.machine {
             Machine::Invite(machine) => machine.poll_timeout(),
             Machine::NonInvite(machine) => machine.poll_timeout(),

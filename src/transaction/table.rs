@@ -30,12 +30,12 @@ pub(super) struct Table<T> {
 const KEEP: usize = 1024;
 
 impl<T> Table<T> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Table { slots: Vec::new(), free: None, generation: 0, len: 0, index: HashMap::with_hasher(AlreadyHashed(0)) }
     }
 
     /// A key that is there already then leads to the new value; the old one is found by its number only.
-    pub fn insert(&mut self, key: Fingerprint, value: T) -> Id {
+    pub(super) fn insert(&mut self, key: Fingerprint, value: T) -> Id {
         self.generation = self.generation.wrapping_add(1);
         let taken = Slot::Taken { generation: self.generation, key, value };
         let place = if let Some(place) = self.free {
@@ -55,25 +55,25 @@ impl<T> Table<T> {
         id
     }
 
-    pub fn find(&self, key: Fingerprint) -> Option<Id> {
+    pub(super) fn find(&self, key: Fingerprint) -> Option<Id> {
         self.index.get(&key).copied()
     }
 
-    pub fn get(&self, id: Id) -> Option<&T> {
+    pub(super) fn get(&self, id: Id) -> Option<&T> {
         match self.slots.get(id.place as usize)? {
             Slot::Taken { generation, value, .. } if *generation == id.generation => Some(value),
             Slot::Taken { .. } | Slot::Free { .. } => None,
         }
     }
 
-    pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut T> {
         match self.slots.get_mut(id.place as usize)? {
             Slot::Taken { generation, value, .. } if *generation == id.generation => Some(value),
             Slot::Taken { .. } | Slot::Free { .. } => None,
         }
     }
 
-    pub fn remove(&mut self, id: Id) -> Option<T> {
+    pub(super) fn remove(&mut self, id: Id) -> Option<T> {
         self.get(id)?;
         let slot = &mut self.slots[id.place as usize];
         let Slot::Taken { key, value, .. } = std::mem::replace(slot, Slot::Free { next: self.free }) else {
@@ -90,7 +90,7 @@ impl<T> Table<T> {
         Some(value)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 

@@ -119,25 +119,25 @@ pub(super) struct Resend {
 
 impl Resend {
     /// `None` on a reliable transport, which needs no retransmissions.
-    pub fn first(timers: &Timers, letter: Letter, reliable: bool, now: Instant) -> Option<Resend> {
+    pub(super) fn first(timers: &Timers, letter: Letter, reliable: bool, now: Instant) -> Option<Resend> {
         let interval = timers.after(letter, reliable);
         (!reliable).then(|| Resend { at: now + interval, interval })
     }
 
     /// Timer A: doubles without a cap; Timer B ends it. §17.1.1.2.
-    pub fn doubled(self, now: Instant) -> Resend {
+    pub(super) fn doubled(self, now: Instant) -> Resend {
         let interval = self.interval * 2;
         Resend { at: now + interval, interval }
     }
 
     /// Timers E and G: doubles up to T2. §17.1.2.2, §17.2.1.
-    pub fn doubled_to(self, cap: Duration, now: Instant) -> Resend {
+    pub(super) fn doubled_to(self, cap: Duration, now: Instant) -> Resend {
         let interval = (self.interval * 2).min(cap);
         Resend { at: now + interval, interval }
     }
 
     /// Timer E after a provisional answer: T2. §17.1.2.2.
-    pub fn every(interval: Duration, now: Instant) -> Resend {
+    pub(super) fn every(interval: Duration, now: Instant) -> Resend {
         Resend { at: now + interval, interval }
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::torture_table::{Does, TABLE, bytes_of};
 
 /// Names of the messages in `tests/data/phones`.
-pub const PHONES: [&str; 9] = [
+pub(crate) const PHONES: [&str; 9] = [
     "yealink-register",
     "polycom-register",
     "cisco-7960-register",
@@ -19,20 +19,20 @@ pub const PHONES: [&str; 9] = [
 ];
 
 /// The bytes of one of [`PHONES`].
-pub fn phone(name: &str) -> Vec<u8> {
+pub(crate) fn phone(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/data/phones/{name}.sip", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// What mutations start from: every message of the corpus that goes on, and the phones'.
-pub fn originals() -> Vec<Vec<u8>> {
+pub(crate) fn originals() -> Vec<Vec<u8>> {
     let forwarded = TABLE.iter().filter(|row| matches!(row.does, Does::Forward(_))).map(|row| bytes_of(row.file));
     forwarded.chain(PHONES.iter().map(|name| phone(name))).collect()
 }
 
 /// A message in pieces, found by other means than the scanner's.
 #[derive(Debug, Clone)]
-pub struct Pieces {
+pub(crate) struct Pieces {
     /// The start line.
     pub start: Vec<u8>,
     /// The header lines with their folding, without the last CRLF.
@@ -43,7 +43,7 @@ pub struct Pieces {
 
 impl Pieces {
     /// Takes apart what has a blank line.
-    pub fn of(raw: &[u8]) -> Pieces {
+    pub(crate) fn of(raw: &[u8]) -> Pieces {
         let end = raw.windows(4).position(|four| four == b"\r\n\r\n").expect("a blank line");
         let mut lines: Vec<Vec<u8>> = vec![Vec::new()];
         let mut at = 0;
@@ -64,7 +64,7 @@ impl Pieces {
     }
 
     /// The same with each fold a space: as the message goes on (RFC 3261 §7.3.1).
-    pub fn unfolded(mut self) -> Pieces {
+    pub(crate) fn unfolded(mut self) -> Pieces {
         for header in &mut self.headers {
             while let Some(fold) = header.windows(2).position(|two| two == b"\r\n") {
                 let blanks = header[fold + 2..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
@@ -75,7 +75,7 @@ impl Pieces {
     }
 
     /// The message again.
-    pub fn join(&self) -> Vec<u8> {
+    pub(crate) fn join(&self) -> Vec<u8> {
         let mut out = self.start.clone();
         for header in &self.headers {
             out.extend_from_slice(b"\r\n");
@@ -93,7 +93,7 @@ impl Pieces {
 }
 
 /// The name of a header line, lower case and in full.
-pub fn name_of(header: &[u8]) -> String {
+pub(crate) fn name_of(header: &[u8]) -> String {
     let len = header.iter().position(|b| matches!(b, b':' | b' ' | b'\t')).unwrap_or(header.len());
     let name = String::from_utf8_lossy(&header[..len]).to_ascii_lowercase();
     match COMPACT.iter().find(|(_, compact)| *compact == name) {
@@ -157,7 +157,7 @@ const SMUGGLED: [&str; 7] = [
 ];
 
 /// One of them: the continuation lines, without the last line end.
-pub fn fold_like_a_header() -> impl Strategy<Value = &'static str> {
+pub(crate) fn fold_like_a_header() -> impl Strategy<Value = &'static str> {
     prop::sample::select(&SMUGGLED[..])
 }
 
@@ -291,7 +291,7 @@ fn merge(pieces: &mut Pieces) {
 }
 
 /// One message as it may reach us.
-pub fn message() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn message() -> impl Strategy<Value = Vec<u8>> {
     let originals = originals();
     let count = originals.len();
     (0..count, vec(mutation(), 0..8)).prop_map(move |(index, mutations)| apply(&mutations, &originals[index]))

@@ -19,9 +19,9 @@ pub(crate) mod sipp;
 pub(crate) mod tls;
 
 /// The domain all phones belong to.
-pub const DOMAIN: &str = "pbx.example.com";
+pub(crate) const DOMAIN: &str = "pbx.example.com";
 
 /// A file of this folder's configurations and scenarios.
-pub fn file(name: &str) -> String {
+pub(crate) fn file(name: &str) -> String {
     format!("{}/tests/peers/{name}", env!("CARGO_MANIFEST_DIR"))
 }

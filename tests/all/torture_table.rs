@@ -5,7 +5,7 @@
 
 /// What Holdline does with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Does {
+pub(crate) enum Does {
     /// Goes on, every other byte as it came.
     Forward(&'static [Change]),
     /// Is answered.
@@ -20,7 +20,7 @@ pub enum Does {
 
 /// Who answers or drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layer {
+pub(crate) enum Layer {
     /// `message/`: scan or check.
     Message,
     /// `proxy/`.
@@ -29,7 +29,7 @@ pub enum Layer {
 
 /// What is changed in a message that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// Our Via on top, the one below stamped with where the request came from.
     Via,
     /// Max-Forwards one less.
@@ -50,7 +50,7 @@ pub enum Change {
 
 /// One message of the corpus.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub(crate) struct Row {
     /// File name in `tests/data/torture/rfc4475`, without `.dat`.
     pub file: &'static str,
     /// Section of RFC 4475.
@@ -80,7 +80,7 @@ const REGISTER: Does = Does::Forward(&[Change::Via, Change::MaxForwards, Change:
 const RESPONSE: Does = Does::Forward(&[Change::PopVia]);
 
 /// The 13 valid messages come first, in the order of the RFC.
-pub const TABLE: [Row; 49] = [
+pub(crate) const TABLE: [Row; 49] = [
     // 3.1.1 Valid messages.
     row("wsinv", "3.1.1.1", "well formed: parse folding, odd case and compact names", FOLDED),
     row("intmeth", "3.1.1.2", "well formed: unknown method, every legal character, quoted NUL, UTF-8", REQUEST),
@@ -225,7 +225,7 @@ pub const TABLE: [Row; 49] = [
 
 /// What is different on a stream, where Content-Length says where a message ends (RFC 3261 §18.3). All other rows hold there,
 /// too.
-pub const STREAM: [Row; 6] = [
+pub(crate) const STREAM: [Row; 6] = [
     row("dblreq", "3.1.1.8", "over a stream the octets beyond Content-Length are the next request", Does::Two),
     row("clerr", "3.1.2.2", "over a stream the rest of the body is waited for", Does::Wait),
     row("ncl", "3.1.2.3", "over a stream: 400, and the connection is closed", refuse(400, "Malformed Content-Length")),
@@ -240,7 +240,7 @@ pub const STREAM: [Row; 6] = [
 ];
 
 /// The bytes of a row's file.
-pub fn bytes_of(file: &str) -> Vec<u8> {
+pub(crate) fn bytes_of(file: &str) -> Vec<u8> {
     let path = format!("{}/tests/data/torture/rfc4475/{file}.dat", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

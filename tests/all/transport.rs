@@ -17,24 +17,24 @@ use holdline::transport::{BoundSocket, Listen, Settings, Transports, UpstreamBin
 use tokio::time::{Instant, timeout};
 
 /// Longer than anything here takes; reached only by a failing test.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A driver without a core: it hands the events to the test.
-pub struct Rig {
+pub(crate) struct Rig {
     pub transports: Transports,
     pub metrics: Arc<Metrics>,
     pub events: Vec<NetEvent>,
 }
 
 impl Rig {
-    pub async fn new(settings: &Settings) -> Rig {
+    pub(crate) async fn new(settings: &Settings) -> Rig {
         let metrics = Metrics::new();
         let transports = Transports::bind(settings, metrics.clone()).await.unwrap();
         Rig { transports, metrics, events: Vec::new() }
     }
 
     /// Takes the first event that `pick` wants, waiting for it; what it does not want stays.
-    pub async fn event<T>(&mut self, mut pick: impl FnMut(&NetEvent) -> Option<T>) -> T {
+    pub(crate) async fn event<T>(&mut self, mut pick: impl FnMut(&NetEvent) -> Option<T>) -> T {
         loop {
             if let Some((index, found)) = self.events.iter().enumerate().find_map(|(i, e)| Some((i, pick(e)?))) {
                 self.events.remove(index);
@@ -48,7 +48,7 @@ impl Rig {
         }
     }
 
-    pub async fn received(&mut self) -> (Flow, Bytes) {
+    pub(crate) async fn received(&mut self) -> (Flow, Bytes) {
         self.event(|e| match e {
             NetEvent::Received { flow, bytes } => Some((*flow, bytes.clone())),
             _ => None,
@@ -56,27 +56,27 @@ impl Rig {
         .await
     }
 
-    pub fn perform(&mut self, command: NetCommand) {
+    pub(crate) fn perform(&mut self, command: NetCommand) {
         self.transports.perform(command);
         self.transports.flush();
     }
 
-    pub fn send(&mut self, flow: Flow, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, flow: Flow, bytes: &[u8]) {
         self.perform(NetCommand::Send { flow, bytes: Bytes::copy_from_slice(bytes) });
     }
 
-    pub fn bound(&self, side: Side, transport: Transport) -> &BoundSocket {
+    pub(crate) fn bound(&self, side: Side, transport: Transport) -> &BoundSocket {
         self.transports.listeners().iter().find(|b| b.side == side && b.transport == transport).unwrap()
     }
 
-    pub fn open(&mut self, number: u64, addr: SocketAddr, transport: Transport) -> ConnId {
+    pub(crate) fn open(&mut self, number: u64, addr: SocketAddr, transport: Transport) -> ConnId {
         let conn = ConnId(number);
         let hop = Hop { target: "sip-a.example.com".into(), addr, transport, group: 0 };
         self.perform(NetCommand::Open { conn, hop });
         conn
     }
 
-    pub async fn opened(&mut self, conn: ConnId) -> SocketAddr {
+    pub(crate) async fn opened(&mut self, conn: ConnId) -> SocketAddr {
         self.event(|e| match e {
             NetEvent::Opened { conn: c, local } if *c == conn => Some(*local),
             NetEvent::OpenFailed { conn: c, detail, .. } if *c == conn => panic!("{detail}"),
@@ -87,7 +87,7 @@ impl Rig {
 }
 
 /// Listeners on these addresses, upstream on any port of 127.0.0.1.
-pub fn settings(listen: &[(Transport, &str)]) -> Settings {
+pub(crate) fn settings(listen: &[(Transport, &str)]) -> Settings {
     let listen = listen
         .iter()
         .map(|(transport, addr)| Listen { transport: *transport, addr: addr.parse().unwrap(), advertise: None })
@@ -97,6 +97,6 @@ pub fn settings(listen: &[(Transport, &str)]) -> Settings {
 }
 
 /// True where the machine has an IPv6 loopback.
-pub fn has_ipv6() -> bool {
+pub(crate) fn has_ipv6() -> bool {
     std::net::UdpSocket::bind("[::1]:0").is_ok()
 }

@@ -12,7 +12,7 @@ use crate::probe::report::{Look, RecordLook};
 use crate::transport::TlsSettings;
 
 /// Everything is TOML or a comment. Strangers' names stand in comments only, one line each.
-pub fn emit(look: &Look, tls: &TlsSettings, nameservers: &[SocketAddr]) -> String {
+pub(super) fn emit(look: &Look, tls: &TlsSettings, nameservers: &[SocketAddr]) -> String {
     let mut out = String::new();
     let mut comment = |text: &str| {
         let _ = writeln!(out, "# {}", tame(text));

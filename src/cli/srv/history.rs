@@ -14,7 +14,7 @@ use crate::agents::sip::hex;
 use crate::probe::report::Look;
 
 /// Looks kept.
-pub const KEPT: usize = 200;
+pub(super) const KEPT: usize = 200;
 /// The longest file written or read, in bytes.
 const LONGEST: u64 = 512 * 1024;
 /// Entries of the directory that are looked at.
@@ -22,7 +22,7 @@ const MOST_ENTRIES: usize = 10_000;
 
 /// Where looks are kept.
 #[derive(Debug, Clone)]
-pub struct History {
+pub(super) struct History {
     directory: PathBuf,
 }
 
@@ -37,7 +37,7 @@ struct Kept {
 
 impl History {
     /// From the environment. The error says why there is no place.
-    pub fn find() -> Result<History, String> {
+    pub(super) fn find() -> Result<History, String> {
         let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         // The specification has relative paths ignored.
         let state = given("XDG_STATE_HOME").or_else(|| given("HOME").map(|home| home.join(".local/state")));
@@ -48,7 +48,7 @@ impl History {
     }
 
     /// The latest look at this NAME. Files that cannot be read count as not there.
-    pub fn last(&self, input: &str) -> Result<Option<Look>, String> {
+    pub(super) fn last(&self, input: &str) -> Result<Option<Look>, String> {
         let name = slug(input);
         let mut kept: Vec<Kept> = self.list()?.into_iter().filter(|kept| kept.name == name).collect();
         kept.sort();
@@ -56,7 +56,7 @@ impl History {
     }
 
     /// All looks, the latest first, of these NAMEs or of all; and how many files could not be read.
-    pub fn recent(&self, inputs: &[String]) -> Result<(Vec<Look>, usize), String> {
+    pub(super) fn recent(&self, inputs: &[String]) -> Result<(Vec<Look>, usize), String> {
         let mut kept = self.list()?;
         kept.sort();
         let mut looks = Vec::new();
@@ -72,7 +72,7 @@ impl History {
     }
 
     /// Keeps a look, and lets the oldest go.
-    pub fn keep(&self, look: &Look) -> Result<(), String> {
+    pub(super) fn keep(&self, look: &Look) -> Result<(), String> {
         let refuse = |what: &str, error: &std::io::Error| {
             format!("{}: {what}: {error}; this look is not kept", self.directory.display())
         };

@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use tokio::task::JoinSet;
 
-pub use args::SrvArgs;
+pub(super) use args::SrvArgs;
 use history::History;
 use progress::Line;
 use screen::{Screen, complain, print, tame_json};

@@ -6,7 +6,7 @@ use crate::probe::report::{Enter, Look, State, Verdict};
 const GAP: &str = "  ";
 
 /// One line for each look, in the order given, under a head.
-pub fn overview(screen: &Screen, looks: &[Look]) -> String {
+pub(super) fn overview(screen: &Screen, looks: &[Look]) -> String {
     let rows: Vec<[String; 4]> = looks
         .iter()
         .map(|look| [look.input.clone(), look.verdict.as_str().to_owned(), targets(look), enter(look)])
@@ -34,7 +34,7 @@ pub fn overview(screen: &Screen, looks: &[Look]) -> String {
 }
 
 /// For a verdict.
-pub fn ink(verdict: Verdict) -> Ink {
+pub(super) fn ink(verdict: Verdict) -> Ink {
     match verdict {
         Verdict::Works => Ink::Green,
         Verdict::Warning => Ink::Yellow,
@@ -43,7 +43,7 @@ pub fn ink(verdict: Verdict) -> Ink {
 }
 
 /// `2 of 3 targets`.
-pub fn targets(look: &Look) -> String {
+pub(super) fn targets(look: &Look) -> String {
     let Some(record) = look.record.as_ref().or(look.outbound_proxy.as_ref()) else { return "no target".to_owned() };
     let good = record.usable().filter(|target| matches!(target.state, State::Ok | State::Warning)).count();
     let all = record.usable().count();

@@ -9,7 +9,7 @@ use crate::probe::report::{AddressLook, Look, RecordLook, Severity, State, TlsLo
 use crate::probe::{day, orders};
 
 /// The whole report of one NAME.
-pub fn page(screen: &Screen, look: &Look) -> String {
+pub(super) fn page(screen: &Screen, look: &Look) -> String {
     let titled = look.variations.is_empty() && look.record.as_ref().is_some_and(|record| record.name == look.input);
     let mut out = if titled { String::new() } else { format!("{}\n", screen.ink(Ink::Bold, &look.input)) };
     variations(screen, look, &mut out);

@@ -13,11 +13,11 @@ use crate::probe::Progress;
 const EVERY: Duration = Duration::from_millis(150);
 
 /// Shows progress until it is dropped, and then takes the line away.
-pub struct Line(Option<JoinHandle<()>>);
+pub(super) struct Line(Option<JoinHandle<()>>);
 
 impl Line {
     /// Begins, where standard error is a terminal.
-    pub fn show(progress: &Arc<Progress>) -> Line {
+    pub(super) fn show(progress: &Arc<Progress>) -> Line {
         if !std::io::stderr().is_terminal() {
             return Line(None);
         }

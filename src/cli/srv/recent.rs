@@ -11,7 +11,7 @@ use crate::probe::moment;
 use crate::probe::report::{Look, VERSION};
 
 /// Prints the list, or one look of it. Nothing is looked up.
-pub fn recent(args: &SrvArgs) -> Result<(), Failure> {
+pub(super) fn recent(args: &SrvArgs) -> Result<(), Failure> {
     // No NAME consists of digits alone.
     let (numbers, names): (Vec<&String>, Vec<&String>) =
         args.names.iter().partition(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit()));

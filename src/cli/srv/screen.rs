@@ -13,7 +13,7 @@ const NARROWEST: usize = 40;
 
 /// How to print.
 #[derive(Debug, Clone, Copy)]
-pub struct Screen {
+pub(super) struct Screen {
     colours: bool,
     /// Columns for paragraphs.
     pub width: usize,
@@ -23,7 +23,7 @@ pub struct Screen {
 
 /// The few styles in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ink {
+pub(super) enum Ink {
     /// As it is.
     Plain,
     /// Headings.
@@ -41,7 +41,7 @@ pub enum Ink {
 impl Screen {
     /// Of standard output. `NO_COLOR` (any value but an empty one) and `TERM=dumb` are respected.
     #[must_use]
-    pub fn of_stdout() -> Screen {
+    pub(super) fn of_stdout() -> Screen {
         let terminal = io::stdout().is_terminal();
         let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let colours = terminal && given("NO_COLOR").is_none() && given("TERM").is_some_and(|term| term != "dumb");
@@ -52,7 +52,7 @@ impl Screen {
 
     /// The text in this ink, with nothing in it that could command a terminal.
     #[must_use]
-    pub fn ink(&self, ink: Ink, text: &str) -> String {
+    pub(super) fn ink(&self, ink: Ink, text: &str) -> String {
         let text = tame(text);
         let code = match ink {
             Ink::Plain => return text,
@@ -68,7 +68,7 @@ impl Screen {
 
     /// Words in lines of at most the width, the first behind `first`, the others indented by as much.
     #[must_use]
-    pub fn paragraph(&self, (ink, first): (Ink, &str), text: &str) -> String {
+    pub(super) fn paragraph(&self, (ink, first): (Ink, &str), text: &str) -> String {
         let indent = first.chars().count();
         let room = self.width.saturating_sub(indent).max(20);
         let mut out = self.ink(ink, first);
@@ -101,7 +101,7 @@ fn tame(text: &str) -> String {
 
 /// JSON whose strings hold no raw control character: serde escapes those below a space, a terminal obeys others too.
 #[must_use]
-pub fn tame_json(json: &str) -> String {
+pub(super) fn tame_json(json: &str) -> String {
     let mut tamed = String::with_capacity(json.len());
     for c in json.chars() {
         if commands(c) && c != '\n' {
@@ -117,7 +117,7 @@ pub fn tame_json(json: &str) -> String {
 }
 
 /// To standard output. A reader that went away (`| head`) is no error.
-pub fn print(text: &str) -> io::Result<()> {
+pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -126,7 +126,7 @@ pub fn print(text: &str) -> io::Result<()> {
 }
 
 /// One line on standard error.
-pub fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     // A failure here cannot be reported any more.
     let _ = writeln!(io::stderr(), "holdline: {}", tame(text));
 }

@@ -10,7 +10,7 @@ use crate::probe::report::{RecordLook, State, TargetLook};
 const GAP: usize = 2;
 
 /// Head and rows. The one Holdline would select is marked with `>`.
-pub fn table(screen: &Screen, record: &RecordLook) -> String {
+pub(super) fn table(screen: &Screen, record: &RecordLook) -> String {
     let rows: Vec<Row> = record.targets.iter().map(|target| Row::of(record, target)).collect();
     let whole = Row::head();
     let widths: Vec<usize> = (0..COLUMNS)
@@ -68,7 +68,7 @@ impl Row {
 }
 
 /// `ok, 200 in 12.3 ms` · `FAILS, refused` · `not measured`.
-pub fn state(target: &TargetLook) -> String {
+pub(super) fn state(target: &TargetLook) -> String {
     let word = match target.state {
         State::Ok => "ok",
         State::Warning => "warning",
@@ -80,7 +80,7 @@ pub fn state(target: &TargetLook) -> String {
 }
 
 /// The ink for a state.
-pub fn ink(state: State) -> Ink {
+pub(super) fn ink(state: State) -> Ink {
     match state {
         State::Ok => Ink::Green,
         State::Warning => Ink::Yellow,

@@ -8,7 +8,7 @@ use crate::probe::report::{AddressLook, Look, RecordLook, TargetLook};
 use crate::probe::{moment, percent};
 
 /// A heading, a table and a list for each look.
-pub fn markdown(looks: &[Look]) -> String {
+pub(super) fn markdown(looks: &[Look]) -> String {
     looks.iter().map(one).collect::<Vec<_>>().join("\n")
 }
 
@@ -97,7 +97,7 @@ const HEAD: [&str; 15] = [
 
 /// One line for each address of each target (RFC 4180, with bare line feeds), under a head. A NAME without targets has
 /// one line.
-pub fn csv(looks: &[Look]) -> String {
+pub(super) fn csv(looks: &[Look]) -> String {
     let mut out = row(&HEAD.map(str::to_owned));
     for look in looks {
         let mut any = false;

@@ -13,7 +13,7 @@ use crate::probe::report::{Look, Verdict};
 use crate::probe::{Settings, changes, moment};
 
 /// Until a signal comes; the verdict is that of the last look.
-pub async fn watch(args: &SrvArgs, settings: &Settings, every: Duration) -> Result<Verdict, Failure> {
+pub(super) async fn watch(args: &SrvArgs, settings: &Settings, every: Duration) -> Result<Verdict, Failure> {
     let signal = |kind| signal(kind).context("signals cannot be received");
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hangup = signal(SignalKind::hangup())?;

@@ -18,7 +18,7 @@ use crate::transaction::ServerId;
 use crate::upstream::Upstream;
 
 /// The way of a request that is no REGISTER to its destination.
-pub fn course(destination: Destination, site: &Site, upstream: &Upstream, flows: &Flows) -> (Course, Kind) {
+pub(crate) fn course(destination: Destination, site: &Site, upstream: &Upstream, flows: &Flows) -> (Course, Kind) {
     match destination {
         Destination::Active | Destination::Holdline => (Course::Active, Kind::Up { caller: None }),
         Destination::Target(label) => {
@@ -32,7 +32,7 @@ pub fn course(destination: Destination, site: &Site, upstream: &Upstream, flows:
 }
 
 impl Registering {
-    pub fn new(request: &Message, from: &Edge, aor: &str, call: CallKey, site: &Site) -> Self {
+    pub(crate) fn new(request: &Message, from: &Edge, aor: &str, call: CallKey, site: &Site) -> Self {
         Registering {
             handset: site.handset(aor, from.remote.ip()),
             call,
@@ -46,7 +46,7 @@ impl Registering {
 
 impl Exchange {
     /// For a REGISTER of a handset. `superseded`: a newer one of its call is there already.
-    pub fn registering(
+    pub(crate) fn registering(
         server: ServerId,
         request: Message,
         from: &Edge,
@@ -58,7 +58,7 @@ impl Exchange {
     }
 
     /// For any other request.
-    pub fn relaying(
+    pub(crate) fn relaying(
         server: ServerId,
         request: Message,
         from: &Edge,

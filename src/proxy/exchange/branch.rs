@@ -22,7 +22,7 @@ use crate::upstream::{Attempt, TargetId};
 
 /// Where a branch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Wished for, and carried out next.
     Launched {
         /// When the attempt fails.
@@ -48,7 +48,7 @@ pub enum State {
 }
 
 #[derive(Debug)]
-pub struct Branch {
+pub(crate) struct Branch {
     /// The target's label; empty for a handset.
     pub target: TargetId,
     /// Only of a REGISTER.
@@ -70,7 +70,7 @@ pub struct Branch {
 
 impl Branch {
     /// A branch to a target that nothing has happened to yet.
-    pub fn new(target: TargetId, attempt: Option<Attempt>, until: Option<Instant>) -> Self {
+    pub(crate) fn new(target: TargetId, attempt: Option<Attempt>, until: Option<Instant>) -> Self {
         Branch {
             target,
             attempt,
@@ -85,24 +85,24 @@ impl Branch {
     }
 
     /// It goes to this hop now.
-    pub fn launched(&mut self, hop: &Hop) {
+    pub(crate) fn launched(&mut self, hop: &Hop) {
         self.hop = Some(hop.clone());
         self.addresses = self.addresses.saturating_add(1);
     }
 
     /// Its connection is being opened.
-    pub fn opening(&mut self, conn: ConnId) {
+    pub(crate) fn opening(&mut self, conn: ConnId) {
         let until = self.until();
         self.state = State::Opening { conn, until };
     }
 
     /// Whether it waits for this connection.
-    pub fn waits_for(&self, conn: ConnId) -> bool {
+    pub(crate) fn waits_for(&self, conn: ConnId) -> bool {
         matches!(self.state, State::Opening { conn: awaited, .. } if awaited == conn)
     }
 
     /// It went out. `reused`: on a connection that had been open before.
-    pub fn sent(&mut self, client: ClientId, flow: Flow, reused: bool) {
+    pub(crate) fn sent(&mut self, client: ClientId, flow: Flow, reused: bool) {
         let until = self.until();
         self.flow = Some(flow);
         self.reused = reused;
@@ -110,14 +110,14 @@ impl Branch {
     }
 
     /// A provisional answer came.
-    pub fn ringing(&mut self) {
+    pub(crate) fn ringing(&mut self) {
         if let State::Sent { provisional, .. } = &mut self.state {
             *provisional = true;
         }
     }
 
     /// The client transaction that carries it.
-    pub fn client(&self) -> Option<ClientId> {
+    pub(crate) fn client(&self) -> Option<ClientId> {
         match self.state {
             State::Sent { client, .. } | State::Late { client } | State::Answered { client } => Some(client),
             State::Launched { .. } | State::Opening { .. } | State::Merged { .. } | State::Closed => None,
@@ -125,7 +125,7 @@ impl Branch {
     }
 
     /// When its attempt fails, as far as that is still open.
-    pub fn until(&self) -> Option<Instant> {
+    pub(crate) fn until(&self) -> Option<Instant> {
         match self.state {
             State::Launched { until }
             | State::Opening { until, .. }
@@ -135,26 +135,26 @@ impl Branch {
         }
     }
 
-    pub fn is_provisional(&self) -> bool {
+    pub(crate) fn is_provisional(&self) -> bool {
         matches!(self.state, State::Sent { provisional: true, .. })
     }
 
-    pub fn is_late(&self) -> bool {
+    pub(crate) fn is_late(&self) -> bool {
         matches!(self.state, State::Late { .. })
     }
 
     /// A first final answer may still come.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         matches!(self.state, State::Launched { .. } | State::Opening { .. } | State::Sent { .. })
     }
 
     /// Something may still come.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.is_pending() || matches!(self.state, State::Late { .. } | State::Answered { .. })
     }
 
     /// Gives it up; the client transaction that is not wanted any more.
-    pub fn close(&mut self) -> Option<ClientId> {
+    pub(crate) fn close(&mut self) -> Option<ClientId> {
         let client = self.client();
         self.state = State::Closed;
         client
@@ -162,7 +162,7 @@ impl Branch {
 
     /// It failed without an answer: where it goes on, if it does. A reset of a reused connection is sent once more on a fresh
     /// one; a target's next address is tried when one cannot be reached.
-    pub fn next_hop(&mut self, cause: Cause, outlook: &mut Outlook<'_>) -> Option<Hop> {
+    pub(crate) fn next_hop(&mut self, cause: Cause, outlook: &mut Outlook<'_>) -> Option<Hop> {
         // What this machine lacks, it lacks for every address.
         if !self.is_pending() || self.is_provisional() || cause == Cause::Local {
             return None;
@@ -184,7 +184,7 @@ impl Branch {
     }
 
     /// A whole attempt's silence leaves no time for the target's other addresses: the next attempt begins with another.
-    pub fn pass_over_silent(&self, outlook: &mut Outlook<'_>) {
+    pub(crate) fn pass_over_silent(&self, outlook: &mut Outlook<'_>) {
         if let Some(hop) = self.hop.as_ref().filter(|_| !self.is_provisional())
             && let Some(target) = outlook.upstream.targets().iter().find(|target| target.label == self.target)
         {
@@ -204,50 +204,50 @@ fn ends_a_connection(cause: Cause) -> bool {
 
 /// The branches of one exchange, oldest first.
 #[derive(Debug, Default)]
-pub struct Branches(SmallVec<[Branch; 2]>);
+pub(crate) struct Branches(SmallVec<[Branch; 2]>);
 
 impl Branches {
-    pub fn push(&mut self, branch: Branch) -> BranchId {
+    pub(crate) fn push(&mut self, branch: Branch) -> BranchId {
         self.0.push(branch);
         BranchId((self.0.len() - 1) as u16)
     }
 
-    pub fn get(&self, id: BranchId) -> Option<&Branch> {
+    pub(crate) fn get(&self, id: BranchId) -> Option<&Branch> {
         self.0.get(usize::from(id.0))
     }
 
-    pub fn get_mut(&mut self, id: BranchId) -> Option<&mut Branch> {
+    pub(crate) fn get_mut(&mut self, id: BranchId) -> Option<&mut Branch> {
         self.0.get_mut(usize::from(id.0))
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (BranchId, &Branch)> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (BranchId, &Branch)> {
         self.0.iter().enumerate().map(|(place, branch)| (BranchId(place as u16), branch))
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (BranchId, &mut Branch)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (BranchId, &mut Branch)> {
         self.0.iter_mut().enumerate().map(|(place, branch)| (BranchId(place as u16), branch))
     }
 
-    pub fn last(&self) -> Option<&Branch> {
+    pub(crate) fn last(&self) -> Option<&Branch> {
         self.0.last()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// No branch can bring anything any more.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         !self.0.iter().any(Branch::is_open)
     }
 
     /// A branch whose attempt is no outcome waits for the older one's.
-    pub fn is_merged(&self) -> bool {
+    pub(crate) fn is_merged(&self) -> bool {
         self.0.iter().any(|branch| matches!(branch.state, State::Merged { .. }))
     }
 
     /// A branch older than this one, sent in the same epoch, may still be answered.
-    pub fn older_is_open(&self, id: BranchId) -> bool {
+    pub(crate) fn older_is_open(&self, id: BranchId) -> bool {
         let epoch = |branch: &Branch| branch.attempt.as_ref().map(|attempt| attempt.epoch);
         let Some(this) = self.get(id).and_then(epoch) else { return false };
         self.0[..usize::from(id.0)].iter().any(|older| older.is_late() && epoch(older) == Some(this))

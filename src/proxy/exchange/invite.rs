@@ -19,7 +19,7 @@ use crate::flow::Cause;
 const ALTERNATE_AFTER: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
-pub struct InviteRelay {
+pub(crate) struct InviteRelay {
     pub branches: Branches,
     course: Course,
     /// Inside a dialog: it has no alternative.
@@ -35,7 +35,7 @@ pub struct InviteRelay {
 }
 
 impl InviteRelay {
-    pub fn new(course: Course, within: bool) -> Self {
+    pub(crate) fn new(course: Course, within: bool) -> Self {
         InviteRelay {
             branches: Branches::default(),
             course,
@@ -48,17 +48,17 @@ impl InviteRelay {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         [self.alternate, self.give_up].into_iter().flatten().min()
     }
 
     /// The sender has its final answer.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.finished = true;
     }
 
     /// Takes one event.
-    pub fn handle(&mut self, event: In, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+    pub(crate) fn handle(&mut self, event: In, outlook: &mut Outlook<'_>, out: &mut Outbox) {
         match event {
             In::Begin => self.begin(outlook, out),
             In::Lost(id, failure) => self.lost(id, &failure, outlook, out),

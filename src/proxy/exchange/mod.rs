@@ -1,16 +1,16 @@
 //! Exchanges: the response contexts of RFC 3261 §16.7, one for each server transaction that is forwarded.
 //!
 //! An [`Exchange`] keeps the request and what is known of its sender; its relay decides. `register`, `invite` and `plain` are
-//! the relays: events in ([`In`]), wishes out ([`Out`]), no bytes, no sockets. `rooms` carries the wishes out.
+//! the relays: events in ([`In`]), wishes out ([`Out`](outlook::Out)), no bytes, no sockets. `rooms` carries the wishes out.
 
-pub mod begin;
-pub mod branch;
+pub(super) mod begin;
+pub(super) mod branch;
 mod classes;
-pub mod invite;
-pub mod outlook;
-pub mod plain;
-pub mod register;
-pub mod rooms;
+pub(super) mod invite;
+pub(super) mod outlook;
+pub(super) mod plain;
+pub(super) mod register;
+pub(super) mod rooms;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -38,13 +38,13 @@ use crate::transaction::{ClientId, ServerId};
 use crate::upstream::HandsetId;
 
 /// The number of an exchange. Never used twice.
-pub type ExchangeId = SlotId;
+pub(super) type ExchangeId = SlotId;
 
 /// A non-INVITE without a final answer gets its `100` when Timer E has reached T2: 0.5 + 1 + 2 s (RFC 4320 §4.1).
 const TRYING_AFTER: Duration = Duration::from_millis(3500);
 
 #[derive(Debug)]
-pub struct Exchange {
+pub(super) struct Exchange {
     /// Its own number, once it is in the table.
     id: Option<ExchangeId>,
     pub server: ServerId,
@@ -68,7 +68,7 @@ pub struct Exchange {
 
 /// What the bytes need to know beside the request.
 #[derive(Debug)]
-pub enum Kind {
+pub(super) enum Kind {
     Register(Box<Registering>),
     /// Any other request of a handset.
     Up {
@@ -86,7 +86,7 @@ pub enum Kind {
 
 /// What only a REGISTER has.
 #[derive(Debug)]
-pub struct Registering {
+pub(super) struct Registering {
     pub handset: HandsetId,
     /// Call-ID and AOR: a higher CSeq ends an older one's tries.
     pub call: CallKey,
@@ -99,14 +99,14 @@ pub struct Registering {
 }
 
 #[derive(Debug)]
-pub enum Relay {
+pub(super) enum Relay {
     Register(RegisterRelay),
     Invite(InviteRelay),
     Plain(PlainRelay),
 }
 
 impl Relay {
-    pub fn branches(&self) -> &Branches {
+    pub(super) fn branches(&self) -> &Branches {
         match self {
             Relay::Register(relay) => &relay.branches,
             Relay::Invite(relay) => &relay.branches,
@@ -114,7 +114,7 @@ impl Relay {
         }
     }
 
-    pub fn branches_mut(&mut self) -> &mut Branches {
+    pub(super) fn branches_mut(&mut self) -> &mut Branches {
         match self {
             Relay::Register(relay) => &mut relay.branches,
             Relay::Invite(relay) => &mut relay.branches,
@@ -123,7 +123,7 @@ impl Relay {
     }
 
     /// Takes one event.
-    pub fn handle(&mut self, event: In, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+    pub(super) fn handle(&mut self, event: In, outlook: &mut Outlook<'_>, out: &mut Outbox) {
         match self {
             Relay::Register(relay) => relay.handle(event, outlook, out),
             Relay::Invite(relay) => relay.handle(event, outlook, out),
@@ -154,18 +154,18 @@ impl Relay {
 
 impl Exchange {
     /// The side its responses go to.
-    pub fn side(&self) -> Side {
+    pub(super) fn side(&self) -> Side {
         self.from.side
     }
 
     /// The sender has its final answer, or shall have none: no further try begins.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.finished = true;
         self.relay.finish();
     }
 
     /// Whether its `100` is due.
-    pub fn trying_is_due(&self, now: Instant) -> bool {
+    pub(super) fn trying_is_due(&self, now: Instant) -> bool {
         self.trying().is_some_and(|at| at <= now)
     }
 
@@ -186,7 +186,7 @@ impl Exchange {
 
 /// What leads to the exchanges, and what is to happen to them next.
 #[derive(Debug, Default)]
-pub struct Index {
+pub(super) struct Index {
     by_client: NumberMap<ClientId, (ExchangeId, BranchId)>,
     by_server: NumberMap<ServerId, ExchangeId>,
     /// Branches that wait for a connection to open.
@@ -199,22 +199,22 @@ pub struct Index {
 
 impl Index {
     /// Which branch a client transaction carries.
-    pub fn of_client(&self, client: ClientId) -> Option<(ExchangeId, BranchId)> {
+    pub(super) fn of_client(&self, client: ClientId) -> Option<(ExchangeId, BranchId)> {
         self.by_client.get(&client).copied()
     }
 
-    pub fn unbind(&mut self, client: ClientId) -> Option<(ExchangeId, BranchId)> {
+    pub(super) fn unbind(&mut self, client: ClientId) -> Option<(ExchangeId, BranchId)> {
         self.by_client.remove(&client)
     }
 
-    pub fn of_server(&self, server: ServerId) -> Option<ExchangeId> {
+    pub(super) fn of_server(&self, server: ServerId) -> Option<ExchangeId> {
         self.by_server.get(&server).copied()
     }
 }
 
 /// All exchanges.
 #[derive(Debug, Default)]
-pub struct Exchanges {
+pub(super) struct Exchanges {
     table: Slots<Box<Exchange>>,
     pub index: Index,
     /// REGISTERs in progress.
@@ -223,7 +223,7 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    pub fn insert(&mut self, exchange: Box<Exchange>) -> ExchangeId {
+    pub(super) fn insert(&mut self, exchange: Box<Exchange>) -> ExchangeId {
         let server = exchange.server;
         let id = self.table.insert(exchange);
         if let Some(exchange) = self.table.get_mut(id) {
@@ -233,27 +233,27 @@ impl Exchanges {
         id
     }
 
-    pub fn get(&self, id: ExchangeId) -> Option<&Exchange> {
+    pub(super) fn get(&self, id: ExchangeId) -> Option<&Exchange> {
         self.table.get(id).map(Box::as_ref)
     }
 
     /// One of them, beside what leads to all.
-    pub fn split(&mut self, id: ExchangeId) -> Option<(&mut Exchange, &mut Index)> {
+    pub(super) fn split(&mut self, id: ExchangeId) -> Option<(&mut Exchange, &mut Index)> {
         Some((self.table.get_mut(id)?, &mut self.index))
     }
 
     /// What is to happen to an exchange next, because a wish of it was carried out.
-    pub fn poll(&mut self) -> Option<(ExchangeId, In)> {
+    pub(super) fn poll(&mut self) -> Option<(ExchangeId, In)> {
         self.index.feedback.pop_front()
     }
 
     /// No wish was carried out without its consequence.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.index.feedback.is_empty()
     }
 
     /// The branches that waited for this connection, and still do, once.
-    pub fn waited_for(&mut self, conn: ConnId) -> Vec<(ExchangeId, BranchId)> {
+    pub(super) fn waited_for(&mut self, conn: ConnId) -> Vec<(ExchangeId, BranchId)> {
         let Some(mut waiting) = self.index.waiting.remove(&conn) else { return Vec::new() };
         waiting.retain(|(id, branch)| {
             let branch = self.get(*id).and_then(|exchange| exchange.relay.branches().get(*branch));
@@ -263,17 +263,17 @@ impl Exchanges {
     }
 
     /// Those that waited for the first record set, in the order they came.
-    pub fn release(&mut self) -> impl Iterator<Item = ExchangeId> + use<> {
+    pub(super) fn release(&mut self) -> impl Iterator<Item = ExchangeId> + use<> {
         std::mem::take(&mut self.index.held).into_iter().map(|(_, id)| id)
     }
 
     /// REGISTERs that wait, for the time being without a branch.
-    pub fn paused(&self) -> Vec<ExchangeId> {
+    pub(super) fn paused(&self) -> Vec<ExchangeId> {
         self.table.iter().filter(|(_, exchange)| exchange.relay.waits()).map(|(id, _)| id).collect()
     }
 
     /// What a REGISTER of this call and CSeq meets: whether a newer one is there already, and the older one that it supersedes.
-    pub fn same_call(&self, call: CallKey, cseq: u32) -> (bool, Option<ExchangeId>) {
+    pub(super) fn same_call(&self, call: CallKey, cseq: u32) -> (bool, Option<ExchangeId>) {
         let Some(other) = self.calls.get(&call).copied() else { return (false, None) };
         let known = self.get(other).and_then(|exchange| match &exchange.kind {
             Kind::Register(state) => Some(state.cseq),
@@ -287,12 +287,12 @@ impl Exchanges {
     }
 
     /// This REGISTER is the newest of its call.
-    pub fn lead_call(&mut self, call: CallKey, id: ExchangeId) {
+    pub(super) fn lead_call(&mut self, call: CallKey, id: ExchangeId) {
         self.calls.insert(call, id);
     }
 
     /// Brings an exchange's wake-up up to date; true if nothing more can come of it.
-    pub fn settle(&mut self, id: ExchangeId) -> bool {
+    pub(super) fn settle(&mut self, id: ExchangeId) -> bool {
         let Some(exchange) = self.table.get_mut(id) else { return false };
         if exchange.is_over() {
             return true;
@@ -307,7 +307,7 @@ impl Exchanges {
     }
 
     /// Forgets one, and what led to it. Its client transactions must have been dropped or have ended.
-    pub fn end(&mut self, id: ExchangeId) {
+    pub(super) fn end(&mut self, id: ExchangeId) {
         let Some(exchange) = self.table.remove(id) else { return };
         self.index.by_server.remove(&exchange.server);
         self.index.held.remove(&(exchange.received_at, id));
@@ -323,12 +323,12 @@ impl Exchanges {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
     /// The next one whose wake-up is due.
-    pub fn pop_due(&mut self, now: Instant) -> Option<ExchangeId> {
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<ExchangeId> {
         while let Some(Reverse((at, id))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             self.timers.pop();
             let Some(exchange) = self.table.get_mut(id) else { continue };
@@ -340,17 +340,17 @@ impl Exchanges {
         None
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// Those whose sender still waits for a final answer.
-    pub fn unanswered(&self) -> usize {
+    pub(super) fn unanswered(&self) -> usize {
         self.table.iter().filter(|(_, exchange)| !exchange.finished).count()
     }
 
     /// The size of every table, by name.
-    pub fn sizes(&self) -> [(&'static str, usize); 7] {
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 7] {
         [
             ("contexts", self.table.len()),
             ("contexts by client transaction", self.index.by_client.len()),

@@ -14,11 +14,11 @@ use crate::upstream::Upstream;
 
 /// The place of a branch in its exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BranchId(pub u16);
+pub(crate) struct BranchId(pub u16);
 
 /// How long and how often is tried.
 #[derive(Debug, Clone, Copy)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Try again within the handset's transaction.
     pub retry: bool,
     pub attempt_timeout: Duration,
@@ -39,7 +39,7 @@ impl From<&Settings> for Policy {
 
 /// What a relay looks at while it decides: whose turn it is, what an outcome counts as, and the time.
 #[derive(Debug)]
-pub struct Outlook<'c> {
+pub(crate) struct Outlook<'c> {
     pub upstream: &'c mut Upstream,
     pub addresses: &'c mut Addresses,
     /// What the upstream side speaks.
@@ -50,7 +50,7 @@ pub struct Outlook<'c> {
 
 /// Why a branch failed without an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     pub cause: Cause,
     /// The transports' words for it.
     pub detail: Option<Arc<str>>,
@@ -64,7 +64,7 @@ impl From<Cause> for Failure {
 
 /// What happens to a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum In {
+pub(crate) enum In {
     /// It may begin.
     Begin,
     /// A branch failed without an answer.
@@ -91,7 +91,7 @@ pub enum In {
 
 /// What a relay wishes for. The wishes are carried out in their order, before anything else happens.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Out {
+pub(crate) enum Out {
     /// Send a branch to this hop.
     Launch(BranchId, Hop),
     /// Send a branch on this flow.
@@ -129,4 +129,4 @@ pub enum Out {
 }
 
 /// Wishes in their order: one buffer, used again for every event.
-pub type Outbox = SmallVec<[Out; 8]>;
+pub(crate) type Outbox = SmallVec<[Out; 8]>;

@@ -10,7 +10,7 @@ use crate::upstream::TargetId;
 
 /// Where a request that is no REGISTER goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Course {
+pub(crate) enum Course {
     /// To the active target.
     Active,
     /// To the target that a dialog was set up at, on the way that is open already, if one is to be kept to.
@@ -20,7 +20,7 @@ pub enum Course {
 }
 
 /// Where a branch goes first.
-pub struct Start {
+pub(crate) struct Start {
     pub target: TargetId,
     pub way: Result<Way, Cause>,
     /// The request follows the active target, whichever that is.
@@ -30,14 +30,14 @@ pub struct Start {
 }
 
 /// A hop that a connection leads to, or a flow that is there.
-pub enum Way {
+pub(crate) enum Way {
     Hop(Hop),
     Flow(Flow),
 }
 
 impl Way {
     /// The wish to send a branch this way.
-    pub fn of(self, id: BranchId) -> Out {
+    pub(crate) fn of(self, id: BranchId) -> Out {
         match self {
             Way::Hop(hop) => Out::Launch(id, hop),
             Way::Flow(flow) => Out::Send(id, flow),
@@ -46,12 +46,12 @@ impl Way {
 }
 
 impl Course {
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         !matches!(self, Course::Handset(..))
     }
 
     /// Where it goes first; `None` before there is any target.
-    pub fn start(&self, outlook: &Outlook<'_>) -> Option<Start> {
+    pub(crate) fn start(&self, outlook: &Outlook<'_>) -> Option<Start> {
         let (active, _) = match self {
             Course::Handset(flow, _) => {
                 let way = Ok(Way::Flow(*flow));
@@ -72,7 +72,7 @@ impl Course {
     }
 
     /// What the sender gets when nothing could be reached.
-    pub fn failed(&self, outlook: &Outlook<'_>) -> Out {
+    pub(crate) fn failed(&self, outlook: &Outlook<'_>) -> Out {
         match self {
             Course::Handset(_, (status, phrase)) => Out::Answer(*status, phrase, None),
             Course::Active | Course::Target(..) if outlook.upstream.all_failed() => {
@@ -85,7 +85,7 @@ impl Course {
 }
 
 #[derive(Debug)]
-pub struct PlainRelay {
+pub(crate) struct PlainRelay {
     pub branches: Branches,
     course: Course,
     method: Method,
@@ -94,21 +94,21 @@ pub struct PlainRelay {
 }
 
 impl PlainRelay {
-    pub fn new(course: Course, method: Method) -> Self {
+    pub(crate) fn new(course: Course, method: Method) -> Self {
         PlainRelay { branches: Branches::default(), course, method, give_up: None, finished: false }
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.give_up
     }
 
     /// The sender has its final answer, or shall have none.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.finished = true;
     }
 
     /// Takes one event.
-    pub fn handle(&mut self, event: In, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+    pub(crate) fn handle(&mut self, event: In, outlook: &mut Outlook<'_>, out: &mut Outbox) {
         match event {
             In::Begin => self.begin(outlook, out),
             In::Lost(id, failure) => self.lost(id, &failure, outlook, out),

@@ -50,7 +50,7 @@ enum Spent {
 }
 
 #[derive(Debug)]
-pub struct RegisterRelay {
+pub(crate) struct RegisterRelay {
     pub branches: Branches,
     phase: Phase,
     /// When no further try begins.
@@ -68,7 +68,7 @@ pub struct RegisterRelay {
 }
 
 impl RegisterRelay {
-    pub fn new(witness: Witness, superseded: bool, deadline: Instant) -> Self {
+    pub(crate) fn new(witness: Witness, superseded: bool, deadline: Instant) -> Self {
         RegisterRelay {
             branches: Branches::default(),
             phase: Phase::Trying,
@@ -82,7 +82,7 @@ impl RegisterRelay {
     }
 
     /// When it wants an [`In::Timeout`].
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let deadline = (!self.is_past_deadline()).then_some(self.deadline);
         let next = match self.phase {
             Phase::Pausing { until } => Some(until),
@@ -104,17 +104,17 @@ impl RegisterRelay {
     }
 
     /// It waits for something that is no branch's answer.
-    pub fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         matches!(self.phase, Phase::Held | Phase::Pausing { .. })
     }
 
     /// The handset has its final answer, or shall have none.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.phase = Phase::Over;
     }
 
     /// Takes one event.
-    pub fn handle(&mut self, event: In, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+    pub(crate) fn handle(&mut self, event: In, outlook: &mut Outlook<'_>, out: &mut Outbox) {
         match event {
             In::Begin => self.launch(outlook, out),
             In::Lost(id, failure) => self.lost(id, failure, outlook, out),

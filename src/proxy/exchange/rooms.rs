@@ -25,7 +25,7 @@ use crate::transaction::Transactions;
 use crate::upstream::{Target, TargetId, Upstream};
 
 /// The other rooms of the house, while one exchange is worked on.
-pub struct Rooms<'c> {
+pub(crate) struct Rooms<'c> {
     pub site: &'c Site,
     pub upstream: &'c mut Upstream,
     pub transactions: &'c mut Transactions,
@@ -37,7 +37,7 @@ pub struct Rooms<'c> {
 
 impl Rooms<'_> {
     /// Hands an event to an exchange's relay, and carries out what it wishes for. `at_hand`: the answer the event is about.
-    pub fn feed(
+    pub(crate) fn feed(
         &mut self,
         exchange: &mut Exchange,
         index: &mut Index,
@@ -117,7 +117,14 @@ impl Rooms<'_> {
     }
 
     /// Makes a branch's bytes for a flow and starts its client transaction.
-    pub fn send(&mut self, exchange: &mut Exchange, index: &mut Index, branch: BranchId, flow: Flow, now: Instant) {
+    pub(crate) fn send(
+        &mut self,
+        exchange: &mut Exchange,
+        index: &mut Index,
+        branch: BranchId,
+        flow: Flow,
+        now: Instant,
+    ) {
         let Some(id) = exchange.id else { return };
         let (Some(to), Some(this)) = (self.flows.edge(flow, self.site), exchange.relay.branches().get(branch)) else {
             index.feedback.push_back((id, In::Lost(branch, Cause::Reset.into())));
@@ -207,7 +214,7 @@ impl Rooms<'_> {
 
     /// The mark for a dialog that upstream begins with a handset: the target it came from (also one that DNS no longer
     /// names), else the active one.
-    pub fn mark_down(&self, request: &Message, from: &Edge, id: &BindingId) -> Option<RouteMark> {
+    pub(crate) fn mark_down(&self, request: &Message, from: &Edge, id: &BindingId) -> Option<RouteMark> {
         if !begins_dialog(request) {
             return None;
         }
@@ -265,7 +272,7 @@ impl Rooms<'_> {
     }
 
     /// Answers an exchange ourselves.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         exchange: &mut Exchange,
         status: u16,
@@ -303,14 +310,14 @@ impl Rooms<'_> {
     }
 
     /// No final answer at all (RFC 4320 §4.2).
-    pub fn abandon(&mut self, exchange: &mut Exchange, now: Instant) {
+    pub(crate) fn abandon(&mut self, exchange: &mut Exchange, now: Instant) {
         log_abandoned(exchange);
         self.transactions.abandon(exchange.server, now);
         exchange.finish();
     }
 
     /// Sends bytes.
-    pub fn emit(&mut self, flow: Flow, bytes: Bytes) {
+    pub(crate) fn emit(&mut self, flow: Flow, bytes: Bytes) {
         if bytes.len() > PATH_MTU {
             self.journal.size(self.flows.kind(flow, self.site), bytes.len(), Direction::Out);
         }
@@ -319,7 +326,7 @@ impl Rooms<'_> {
     }
 
     /// Sends an ACK on, which has no transaction.
-    pub fn forward_ack(&mut self, request: &Message, from: &Edge, destination: &Destination, now: Instant) {
+    pub(crate) fn forward_ack(&mut self, request: &Message, from: &Edge, destination: &Destination, now: Instant) {
         let label = match destination {
             Destination::Handset { id, flow, contact } => {
                 let Some(to) = self.flows.edge(*flow, self.site) else { return };
@@ -349,7 +356,7 @@ impl Rooms<'_> {
     }
 
     /// Answers without any state, and counts it.
-    pub fn reply(&mut self, request: &Message, refusal: &Refusal, from: &Edge) {
+    pub(crate) fn reply(&mut self, request: &Message, refusal: &Refusal, from: &Edge) {
         self.journal.facts.note_response(from.side, request.method(), refusal.status, Origin::Local);
         let reply_to = self.flows.reply_to(request, from.flow, self.site);
         let bytes = wire::response::local(request, refusal, from.remote, self.site);
@@ -357,7 +364,7 @@ impl Rooms<'_> {
     }
 }
 
-pub fn log_abandoned(exchange: &Exchange) {
+pub(crate) fn log_abandoned(exchange: &Exchange) {
     let method = exchange.method.as_str();
     tracing::debug!(call_id = %exchange.request.call_id_shown(), method, "left without a final answer");
 }

@@ -2,7 +2,7 @@
 
 /// A place in [`Slots`]. A number kept too long finds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SlotId {
+pub(crate) struct SlotId {
     place: u32,
     generation: u32,
 }
@@ -11,7 +11,7 @@ pub struct SlotId {
 const KEEP: usize = 1024;
 
 #[derive(Debug)]
-pub struct Slots<T> {
+pub(super) struct Slots<T> {
     places: Vec<(u32, Option<T>)>,
     free: Vec<u32>,
     /// Counts up with each value.
@@ -25,7 +25,7 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    pub fn insert(&mut self, value: T) -> SlotId {
+    pub(super) fn insert(&mut self, value: T) -> SlotId {
         self.generation = self.generation.wrapping_add(1);
         let taken = (self.generation, Some(value));
         let place = match self.free.pop() {
@@ -41,17 +41,17 @@ impl<T> Slots<T> {
         SlotId { place, generation: self.generation }
     }
 
-    pub fn get(&self, id: SlotId) -> Option<&T> {
+    pub(super) fn get(&self, id: SlotId) -> Option<&T> {
         let (generation, value) = self.places.get(id.place as usize)?;
         value.as_ref().filter(|_| *generation == id.generation)
     }
 
-    pub fn get_mut(&mut self, id: SlotId) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut T> {
         let (generation, value) = self.places.get_mut(id.place as usize)?;
         value.as_mut().filter(|_| *generation == id.generation)
     }
 
-    pub fn remove(&mut self, id: SlotId) -> Option<T> {
+    pub(super) fn remove(&mut self, id: SlotId) -> Option<T> {
         let (generation, value) = self.places.get_mut(id.place as usize)?;
         if *generation != id.generation {
             return None;
@@ -65,11 +65,11 @@ impl<T> Slots<T> {
         Some(value)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (SlotId, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &T)> {
         self.places.iter().enumerate().filter_map(|(place, (generation, value))| {
             Some((SlotId { place: place as u32, generation: *generation }, value.as_ref()?))
         })

@@ -10,29 +10,29 @@ use crate::flow::{Hop, Transport};
 use crate::upstream::{Target, TargetId};
 
 /// Addresses of one target that are tried on one branch.
-pub const MOST_TRIED: usize = 16;
+pub(crate) const MOST_TRIED: usize = 16;
 
 /// The turns, by target. Only targets whose first address failed have an entry.
 #[derive(Debug, Default)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     turns: BTreeMap<TargetId, usize>,
 }
 
 impl Addresses {
     /// The next hop to a target, at the address whose turn it is; `None` where it has none.
-    pub fn hop_to(&self, target: &Target, transport: Transport) -> Option<Hop> {
+    pub(crate) fn hop_to(&self, target: &Target, transport: Transport) -> Option<Hop> {
         let ip = self.turn(target)?;
         Some(Hop { target: target.host.clone(), addr: (ip, target.port).into(), transport, group: 0 })
     }
 
     /// The address of a target that is tried next.
-    pub fn turn(&self, target: &Target) -> Option<IpAddr> {
+    pub(crate) fn turn(&self, target: &Target) -> Option<IpAddr> {
         let turn = self.turns.get(&target.label).copied().unwrap_or(0);
         (!target.addresses.is_empty()).then(|| target.addresses[turn % target.addresses.len()])
     }
 
     /// One of a target's addresses cannot be reached: if it is the one whose turn it is, the next one has it.
-    pub fn pass(&mut self, target: &Target, failed: IpAddr) {
+    pub(crate) fn pass(&mut self, target: &Target, failed: IpAddr) {
         if self.turn(target) == Some(failed) && target.addresses.len() > 1 {
             let turn = self.turns.entry(target.label.clone()).or_insert(0);
             *turn = (*turn + 1) % target.addresses.len();
@@ -40,11 +40,11 @@ impl Addresses {
     }
 
     /// Forgets the targets that are gone.
-    pub fn keep_only(&mut self, targets: &[Target]) {
+    pub(crate) fn keep_only(&mut self, targets: &[Target]) {
         self.turns.retain(|label, _| targets.iter().any(|target| target.label == *label));
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.turns.len()
     }
 }

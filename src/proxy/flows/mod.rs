@@ -2,9 +2,9 @@
 //!
 //! What is wanted of the transports waits in a queue of its own: [`Flows::poll`].
 
-pub mod addresses;
+pub(super) mod addresses;
 mod reopen;
-pub mod table;
+pub(super) mod table;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ const NAMES: usize = 16;
 
 /// All connections, and whose turn it is among a target's addresses.
 #[derive(Debug)]
-pub struct Flows {
+pub(super) struct Flows {
     table: Connections,
     pub addresses: Addresses,
     reopening: Reopening,
@@ -48,7 +48,7 @@ pub struct Flows {
 
 impl Flows {
     /// No connection yet. `limit`: upstream connections open or opening at once.
-    pub fn new(limit: usize, now: Instant) -> Self {
+    pub(super) fn new(limit: usize, now: Instant) -> Self {
         Flows {
             table: Connections::new(limit),
             addresses: Addresses::default(),
@@ -60,17 +60,17 @@ impl Flows {
     }
 
     /// What the transports are to do next.
-    pub fn poll(&mut self) -> Option<NetCommand> {
+    pub(super) fn poll(&mut self) -> Option<NetCommand> {
         self.wishes.pop_front()
     }
 
     /// When [`Flows::sweep`] or [`Flows::keep_reachable`] has something to do.
-    pub fn poll_timeout(&self) -> Instant {
+    pub(super) fn poll_timeout(&self) -> Instant {
         self.reopening.poll_timeout().map_or(self.sweep, |at| at.min(self.sweep))
     }
 
     /// The facts of a flow; `None` for a connection that is not there, or not open yet.
-    pub fn edge(&mut self, flow: Flow, site: &Site) -> Option<Edge> {
+    pub(super) fn edge(&mut self, flow: Flow, site: &Site) -> Option<Edge> {
         match flow {
             Flow::Udp { socket, local, remote } => {
                 let side = site.socket(socket).map_or(Side::Phone, |socket| socket.side);
@@ -104,7 +104,7 @@ impl Flows {
     }
 
     /// The side and transport of a flow, also of one that is not open.
-    pub fn kind(&self, flow: Flow, site: &Site) -> (Side, Transport) {
+    pub(super) fn kind(&self, flow: Flow, site: &Site) -> (Side, Transport) {
         match flow {
             Flow::Udp { socket, .. } => (site.socket(socket).map_or(Side::Phone, |s| s.side), Transport::Udp),
             Flow::Conn(id) => self.table.get(id).map_or((Side::Phone, Transport::Tcp), |c| (c.side, c.transport)),
@@ -112,7 +112,7 @@ impl Flows {
     }
 
     /// A connection to a hop. On [`Lease::New`] the transports are asked to open it.
-    pub fn lease(&mut self, hop: &Hop, now: Instant) -> Lease {
+    pub(super) fn lease(&mut self, hop: &Hop, now: Instant) -> Lease {
         let lease = self.table.lease(hop, now);
         if let Lease::New(conn) = lease {
             self.wishes.push_back(NetCommand::Open { conn, hop: hop.clone() });
@@ -121,7 +121,7 @@ impl Flows {
     }
 
     /// The transports have opened a connection. False if nobody wants it any more.
-    pub fn opened(&mut self, conn: ConnId, local: SocketAddr, site: &Site, now: Instant) -> Option<Transport> {
+    pub(super) fn opened(&mut self, conn: ConnId, local: SocketAddr, site: &Site, now: Instant) -> Option<Transport> {
         let (transport, remote) = self.table.get(conn).map(|c| (c.transport, c.remote))?;
         let sent_by = site.upstream_sent_by(transport, local);
         let path = transport.is_reliable().then(|| site.path(local, remote));
@@ -130,7 +130,7 @@ impl Flows {
     }
 
     /// A peer connected to a listener. `edge.sent_by` is not looked at.
-    pub fn accepted(&mut self, conn: ConnId, socket: SocketId, edge: &Edge, site: &Site, now: Instant) {
+    pub(super) fn accepted(&mut self, conn: ConnId, socket: SocketId, edge: &Edge, site: &Site, now: Instant) {
         let sent_by = match edge.side {
             Side::Phone => site.sent_by(Some(socket), edge.transport, edge.local),
             Side::Upstream => site.upstream_sent_by(edge.transport, edge.local),
@@ -139,23 +139,23 @@ impl Flows {
     }
 
     /// Takes a connection out that closed, or that failed to open.
-    pub fn remove(&mut self, conn: ConnId) -> Option<Conn> {
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Conn> {
         self.table.remove(conn)
     }
 
     /// Closes a connection of our own accord.
-    pub fn close(&mut self, conn: ConnId) {
+    pub(super) fn close(&mut self, conn: ConnId) {
         self.table.remove(conn);
         self.wishes.push_back(NetCommand::Close { conn });
     }
 
     /// Closes one that never was in the table.
-    pub fn turn_away(&mut self, conn: ConnId) {
+    pub(super) fn turn_away(&mut self, conn: ConnId) {
         self.wishes.push_back(NetCommand::Close { conn });
     }
 
     /// An attempt that began then timed out on this connection. If nothing was heard on it meanwhile, the next one gets another.
-    pub fn suspect(&mut self, flow: Flow, since: Instant) {
+    pub(super) fn suspect(&mut self, flow: Flow, since: Instant) {
         if let Flow::Conn(conn) = flow
             && self.table.get(conn).is_some_and(|conn| conn.heard <= since)
         {
@@ -164,28 +164,28 @@ impl Flows {
     }
 
     /// A dialog that may last until then uses this flow.
-    pub fn carries_dialog(&mut self, flow: Flow, until: Instant) {
+    pub(super) fn carries_dialog(&mut self, flow: Flow, until: Instant) {
         if let Flow::Conn(conn) = flow {
             self.table.carries_dialog(conn, until);
         }
     }
 
     /// Bytes came in.
-    pub fn touch(&mut self, flow: Flow, now: Instant) {
+    pub(super) fn touch(&mut self, flow: Flow, now: Instant) {
         self.table.touch(flow, now);
     }
 
     /// Bytes of a message go out.
-    pub fn sent(&mut self, flow: Flow, now: Instant) {
+    pub(super) fn sent(&mut self, flow: Flow, now: Instant) {
         self.table.sent(flow, now);
     }
 
-    pub fn get(&self, conn: ConnId) -> Option<&Conn> {
+    pub(super) fn get(&self, conn: ConnId) -> Option<&Conn> {
         self.table.get(conn)
     }
 
     /// The pair of addresses that a flow's connection has.
-    pub fn path(&self, flow: Option<Flow>) -> Option<PathId> {
+    pub(super) fn path(&self, flow: Option<Flow>) -> Option<PathId> {
         match flow? {
             Flow::Conn(conn) => self.table.get(conn)?.path,
             Flow::Udp { .. } => None,
@@ -193,7 +193,7 @@ impl Flows {
     }
 
     /// The flow that leads to a handset, while there is one.
-    pub fn to_handset(&self, reach: &Reach) -> Option<Flow> {
+    pub(super) fn to_handset(&self, reach: &Reach) -> Option<Flow> {
         match reach {
             Reach::Udp { socket, local, to, .. } => Some(Flow::Udp { socket: *socket, local: *local, remote: *to }),
             Reach::Conn(conn) => self.table.get(*conn).map(|_| Flow::Conn(*conn)),
@@ -202,7 +202,7 @@ impl Flows {
     }
 
     /// Where responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4).
-    pub fn reply_to(&self, request: &Message, flow: Flow, site: &Site) -> Flow {
+    pub(super) fn reply_to(&self, request: &Message, flow: Flow, site: &Site) -> Flow {
         match flow {
             Flow::Udp { socket, local, remote } => {
                 Flow::Udp { socket, local, remote: phone_address::reply_address(request, remote) }
@@ -221,7 +221,7 @@ impl Flows {
 
     /// The way to a target that is open already: what belongs to a dialog stays on its connection while that lives, also
     /// where the target has several addresses.
-    pub fn hop_in_use(&self, target: &Target, transport: Transport) -> Option<Hop> {
+    pub(super) fn hop_in_use(&self, target: &Target, transport: Transport) -> Option<Hop> {
         if target.addresses.len() < 2 {
             return None;
         }
@@ -229,21 +229,21 @@ impl Flows {
     }
 
     /// Connections that were accepted, with the peer's address.
-    pub fn accepted_from(&self) -> Vec<(ConnId, Side, SocketAddr)> {
+    pub(super) fn accepted_from(&self) -> Vec<(ConnId, Side, SocketAddr)> {
         self.table.accepted_from()
     }
 
-    pub fn count(&self, side: Side, transport: Transport) -> usize {
+    pub(super) fn count(&self, side: Side, transport: Transport) -> usize {
         self.table.count(side, transport)
     }
 
     /// Connections, targets whose turn moved, targets whose connection is to be opened again.
-    pub fn sizes(&self) -> [usize; 3] {
+    pub(super) fn sizes(&self) -> [usize; 3] {
         [self.table.len(), self.addresses.len(), self.reopening.len()]
     }
 
     /// If it is time for it (then it is true): closes what is idle or suspect, and keeps the upstream connections open.
-    pub fn sweep(
+    pub(super) fn sweep(
         &mut self,
         site: &Site,
         upstream: &Upstream,
@@ -282,7 +282,7 @@ impl Flows {
     }
 
     /// CRLF CRLF to a handset behind NAT (RFC 5626 §4.4).
-    pub fn ping(&mut self, flow: Flow) {
+    pub(super) fn ping(&mut self, flow: Flow) {
         self.wishes.push_back(NetCommand::Send { flow, bytes: PING });
     }
 }

@@ -35,12 +35,12 @@ pub(super) struct Reopening {
 
 impl Reopening {
     /// When [`Flows::keep_reachable`] has something to do.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.next
     }
 
     /// How many targets are waited for.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.pauses.len()
     }
 

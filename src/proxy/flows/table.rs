@@ -16,7 +16,7 @@ use crate::proxy::numbers::NumberMap;
 
 /// One connection.
 #[derive(Debug, Clone)]
-pub struct Conn {
+pub(crate) struct Conn {
     /// The side it lives on.
     pub side: Side,
     /// UDP (upstream only), TCP or TLS.
@@ -47,7 +47,7 @@ pub struct Conn {
 
 impl Conn {
     /// One that a peer opened.
-    pub fn accepted(edge: &Edge, sent_by: Arc<str>, now: Instant) -> Self {
+    pub(crate) fn accepted(edge: &Edge, sent_by: Arc<str>, now: Instant) -> Self {
         Conn {
             side: edge.side,
             transport: edge.transport,
@@ -68,7 +68,7 @@ impl Conn {
 
 /// What a request to a hop gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lease {
+pub(crate) enum Lease {
     /// An open connection that was there before.
     Open(ConnId),
     /// One that is being opened already: wait for it.
@@ -81,7 +81,7 @@ pub enum Lease {
 
 /// The table of connections.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     by_id: NumberMap<ConnId, Conn>,
     by_hop: HashMap<Hop, ConnId>,
     next: u64,
@@ -91,12 +91,12 @@ pub struct Connections {
 impl Connections {
     /// An empty table with room for `upstream_limit` connections opened by us.
     #[must_use]
-    pub fn new(upstream_limit: usize) -> Self {
+    pub(crate) fn new(upstream_limit: usize) -> Self {
         Connections { by_id: NumberMap::default(), by_hop: HashMap::new(), next: 2, upstream_limit }
     }
 
     /// A connection to a hop: the current one, or a new one. A suspect one is never given out.
-    pub fn lease(&mut self, hop: &Hop, now: Instant) -> Lease {
+    pub(crate) fn lease(&mut self, hop: &Hop, now: Instant) -> Lease {
         if let Some(&id) = self.by_hop.get(hop)
             && let Some(conn) = self.by_id.get_mut(&id)
         {
@@ -131,7 +131,14 @@ impl Connections {
     }
 
     /// The connection opened: its local address and what to call it in Via and Contact.
-    pub fn opened(&mut self, id: ConnId, local: SocketAddr, sent_by: Arc<str>, path: Option<PathId>, now: Instant) {
+    pub(crate) fn opened(
+        &mut self,
+        id: ConnId,
+        local: SocketAddr,
+        sent_by: Arc<str>,
+        path: Option<PathId>,
+        now: Instant,
+    ) {
         if let Some(conn) = self.by_id.get_mut(&id) {
             conn.local = Some(local);
             conn.sent_by = sent_by;
@@ -142,7 +149,7 @@ impl Connections {
     }
 
     /// A dialog that may last until then uses this connection.
-    pub fn carries_dialog(&mut self, id: ConnId, until: Instant) {
+    pub(crate) fn carries_dialog(&mut self, id: ConnId, until: Instant) {
         if let Some(conn) = self.by_id.get_mut(&id) {
             conn.dialogs_until = Some(until);
         }
@@ -150,7 +157,7 @@ impl Connections {
 
     /// The hop of a connection to a target that is open and takes requests.
     #[must_use]
-    pub fn open_to(&self, host: &str, port: u16, transport: Transport) -> Option<Hop> {
+    pub(crate) fn open_to(&self, host: &str, port: u16, transport: Transport) -> Option<Hop> {
         let open = self.by_hop.iter().filter(|(hop, id)| {
             &*hop.target == host
                 && hop.addr.port() == port
@@ -162,13 +169,13 @@ impl Connections {
 
     /// Whether a connection to a target is there that takes requests, or is being opened.
     #[must_use]
-    pub fn leads_to(&self, host: &str, port: u16) -> bool {
+    pub(crate) fn leads_to(&self, host: &str, port: u16) -> bool {
         self.by_hop.keys().any(|hop| &*hop.target == host && hop.addr.port() == port)
     }
 
     /// The paths that connections to a target are open on, each once.
     #[must_use]
-    pub fn paths_to(&self, host: &str, port: u16) -> Vec<PathId> {
+    pub(crate) fn paths_to(&self, host: &str, port: u16) -> Vec<PathId> {
         let to = |conn: &Conn| conn.hop.as_ref().is_some_and(|hop| &*hop.target == host && hop.addr.port() == port);
         let mut paths: Vec<PathId> = self.by_id.values().filter(|conn| to(conn)).filter_map(|c| c.path).collect();
         paths.sort_unstable();
@@ -177,13 +184,13 @@ impl Connections {
     }
 
     /// A peer connected to a listener.
-    pub fn accepted(&mut self, id: ConnId, conn: Conn) {
+    pub(crate) fn accepted(&mut self, id: ConnId, conn: Conn) {
         self.by_id.insert(id, conn);
     }
 
     /// Every connection that a peer opened, with its side and the peer's address.
     #[must_use]
-    pub fn accepted_from(&self) -> Vec<(ConnId, Side, SocketAddr)> {
+    pub(crate) fn accepted_from(&self) -> Vec<(ConnId, Side, SocketAddr)> {
         let accepted = self.by_id.iter().filter(|(_, conn)| conn.hop.is_none());
         let mut accepted: Vec<_> = accepted.map(|(id, conn)| (*id, conn.side, conn.remote)).collect();
         accepted.sort_unstable();
@@ -191,7 +198,7 @@ impl Connections {
     }
 
     /// Takes a connection out of the table, because it closed or failed or shall be closed.
-    pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
+    pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let conn = self.by_id.remove(&id)?;
         if let Some(hop) = &conn.hop
             && self.by_hop.get(hop) == Some(&id)
@@ -203,7 +210,7 @@ impl Connections {
 
     /// An attempt timed out on this connection: the next one gets another (drachtio #488). A UDP socket has no state
     /// that could be stuck, so it stays.
-    pub fn suspect(&mut self, id: ConnId) {
+    pub(crate) fn suspect(&mut self, id: ConnId) {
         let Some(conn) = self.by_id.get_mut(&id) else { return };
         if conn.transport == Transport::Udp {
             return;
@@ -217,7 +224,7 @@ impl Connections {
     }
 
     /// Bytes came in on this flow.
-    pub fn touch(&mut self, flow: Flow, now: Instant) {
+    pub(crate) fn touch(&mut self, flow: Flow, now: Instant) {
         if let Flow::Conn(id) = flow
             && let Some(conn) = self.by_id.get_mut(&id)
         {
@@ -227,7 +234,7 @@ impl Connections {
     }
 
     /// Bytes of a message go out on this flow.
-    pub fn sent(&mut self, flow: Flow, now: Instant) {
+    pub(crate) fn sent(&mut self, flow: Flow, now: Instant) {
         if let Flow::Conn(id) = flow
             && let Some(conn) = self.by_id.get_mut(&id)
         {
@@ -238,25 +245,25 @@ impl Connections {
 
     /// Looks one up.
     #[must_use]
-    pub fn get(&self, id: ConnId) -> Option<&Conn> {
+    pub(crate) fn get(&self, id: ConnId) -> Option<&Conn> {
         self.by_id.get(&id)
     }
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
 
     /// How many connections a side has on a transport.
     #[must_use]
-    pub fn count(&self, side: Side, transport: Transport) -> usize {
+    pub(crate) fn count(&self, side: Side, transport: Transport) -> usize {
         self.by_id.values().filter(|conn| conn.side == side && conn.transport == transport).count()
     }
 
     /// Connections nobody needs: suspect ones without open transactions, and those idle for `idle` that `needed` does
     /// not hold on to. `open` says how many transactions are open on one. They are not removed yet.
-    pub fn unneeded(
+    pub(crate) fn unneeded(
         &self,
         idle: Duration,
         now: Instant,
@@ -281,7 +288,7 @@ impl Connections {
     }
 
     /// Upstream connections on which nothing was sent for `interval`; their clock starts anew.
-    pub fn due_keepalives(&mut self, interval: Duration, now: Instant) -> Vec<ConnId> {
+    pub(crate) fn due_keepalives(&mut self, interval: Duration, now: Instant) -> Vec<ConnId> {
         let mut due = Vec::new();
         for (id, conn) in &mut self.by_id {
             let ours = conn.hop.is_some() && conn.local.is_some();

@@ -12,7 +12,7 @@ use crate::upstream::Upstream;
 
 /// What came of looking at received bytes.
 #[derive(Debug)]
-pub enum Arrived {
+pub(crate) enum Arrived {
     /// A message that may be worked on.
     Message(Message),
     /// A request that is answered without any state.
@@ -28,7 +28,7 @@ pub enum Arrived {
 }
 
 /// A datagram, or a message framed from a stream.
-pub fn look(bytes: Bytes, from: &Edge, site: &Site, upstream: &Upstream) -> Arrived {
+pub(crate) fn look(bytes: Bytes, from: &Edge, site: &Site, upstream: &Upstream) -> Arrived {
     // Who connected was looked at when it did.
     if matches!(from.flow, Flow::Udp { .. }) && !site.admits(from.side, from.remote, upstream) {
         return Arrived::NotAdmitted(if from.side == Side::Phone { "not_allowed" } else { "not_upstream" });
@@ -69,7 +69,7 @@ pub fn look(bytes: Bytes, from: &Edge, site: &Site, upstream: &Upstream) -> Arri
 }
 
 /// A stream that cannot be framed: an answer where one is possible; the transport closes the connection.
-pub fn unframed(bytes: Bytes, reason: &'static str) -> Arrived {
+pub(crate) fn unframed(bytes: Bytes, reason: &'static str) -> Arrived {
     match Message::scan(bytes) {
         Ok(message) if message.is_request() && message.method() != Method::Ack && message.top_via().is_some() => {
             let (status, phrase) = framing_status(reason).unwrap_or((400, "Malformed Message"));

@@ -11,7 +11,7 @@ use crate::proxy::flows::Flows;
 use crate::proxy::site::Site;
 
 /// Whether a response that came on `came` may answer a request that was sent on `sent`.
-pub fn may_answer(sent: Flow, came: &Edge, flows: &Flows, site: &Site) -> bool {
+pub(crate) fn may_answer(sent: Flow, came: &Edge, flows: &Flows, site: &Site) -> bool {
     if sent == came.flow {
         return true;
     }

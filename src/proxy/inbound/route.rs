@@ -15,7 +15,7 @@ use crate::upstream::{TargetId, Upstream};
 
 /// Where a request goes.
 #[derive(Debug)]
-pub enum Destination {
+pub(crate) enum Destination {
     /// Nowhere: it is for Holdline itself, which answers 200.
     Holdline,
     /// The active target.
@@ -28,7 +28,7 @@ pub enum Destination {
 
 /// What is looked up on the way.
 #[derive(Debug, Clone, Copy)]
-pub struct Lookups<'c> {
+pub(crate) struct Lookups<'c> {
     pub site: &'c Site,
     pub upstream: &'c Upstream,
     pub registrar: &'c Registrar,
@@ -37,14 +37,14 @@ pub struct Lookups<'c> {
 }
 
 /// Requests that may begin a dialog.
-pub fn begins_dialog(request: &Message) -> bool {
+pub(crate) fn begins_dialog(request: &Message) -> bool {
     matches!(request.method(), Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
         && request.to_tag().is_none()
 }
 
 impl Lookups<'_> {
     /// Where a request goes. `foreign`: is called where a lone foreign Route is dropped.
-    pub fn route(
+    pub(crate) fn route(
         &self,
         request: &Message,
         from: &Edge,

@@ -25,7 +25,7 @@ const MAX_NAMED: usize = 4;
 
 /// What a datagram is to STUN.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stun {
+pub(crate) enum Stun {
     /// No STUN: SIP, or garbage.
     No,
     /// STUN that is not answered.
@@ -36,7 +36,7 @@ pub enum Stun {
 
 /// Looks at a datagram from `source`. A SIP message never begins with a byte below 4, STUN always does.
 #[must_use]
-pub fn receive(bytes: &[u8], source: SocketAddr) -> Stun {
+pub(crate) fn receive(bytes: &[u8], source: SocketAddr) -> Stun {
     if bytes.len() < HEADER || bytes[0] & 0xc0 != 0 {
         return Stun::No;
     }

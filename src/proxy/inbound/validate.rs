@@ -7,7 +7,7 @@ use crate::proxy::site::Site;
 use crate::proxy::wire::Refusal;
 
 /// Loops and Proxy-Require.
-pub fn validate(side: Side, request: &Message, site: &Site) -> Result<(), Refusal> {
+pub(crate) fn validate(side: Side, request: &Message, site: &Site) -> Result<(), Refusal> {
     let buf = request.bytes();
     let hash = site.key.loop_hash(side, request.request_uri().of(buf));
     let looped = request.vias().flatten().filter_map(|via| via.branch).any(|branch| {
@@ -32,7 +32,7 @@ pub fn validate(side: Side, request: &Message, site: &Site) -> Result<(), Refusa
 }
 
 /// RFC 3261 §16.3 item 3.
-pub fn hops(request: &Message) -> Result<(), Refusal> {
+pub(crate) fn hops(request: &Message) -> Result<(), Refusal> {
     match request.max_forwards() {
         Some(0) => Err(Refusal::new(483, "Too Many Hops")),
         Some(_) | None => Ok(()),

@@ -196,7 +196,7 @@ impl Facts {
         self.retransmissions[side as usize]
     }
 
-    /// Datagrams beyond [`PATH_MTU`](super::PATH_MTU).
+    /// Datagrams beyond 1300 bytes.
     #[must_use]
     pub fn large_datagrams(&self, side: Side, direction: Direction) -> u64 {
         self.large_datagrams[side as usize][direction as usize]

@@ -14,7 +14,7 @@ const OUTSIDERS: Duration = Duration::from_secs(300);
 
 impl Journal {
     /// A handset was given another proxy, too: its Route is dropped.
-    pub fn log_foreign_route(&mut self, request: &Message, source: SocketAddr, now: Instant) {
+    pub(crate) fn log_foreign_route(&mut self, request: &Message, source: SocketAddr, now: Instant) {
         if let Some(held) = self.summaries.due("foreign route", now) {
             tracing::warn!(
                 call_id = %request.call_id_shown(),
@@ -27,7 +27,7 @@ impl Journal {
 
     /// A peer that may not talk to a side was not answered. A handset or an SBC that nobody thought of would else be met with
     /// silence on both ends.
-    pub fn log_outsider(&mut self, side: Side, source: SocketAddr, now: Instant) {
+    pub(crate) fn log_outsider(&mut self, side: Side, source: SocketAddr, now: Instant) {
         let (key, says) = match side {
             Side::Phone => {
                 ("stranger: phones", "not answered, it is not in `allow`; if it is a handset, add its network there")
@@ -43,7 +43,7 @@ impl Journal {
     }
 
     /// A connection to a target failed.
-    pub fn log_connection_failure(&mut self, conn: &Conn, cause: Cause, detail: &str, now: Instant) {
+    pub(crate) fn log_connection_failure(&mut self, conn: &Conn, cause: Cause, detail: &str, now: Instant) {
         tracing::debug!(remote = %conn.remote, transport = %conn.transport, %cause, detail, "upstream connection failed");
         let Some(hop) = &conn.hop else { return };
         if let Some(held) = self.summaries.due(&hop.target, now) {
@@ -83,7 +83,7 @@ impl Journal {
     }
 
     /// Says once that there are bindings the PBX does not reach.
-    pub fn log_orphans(&mut self, orphaned: usize, bindings: usize) {
+    pub(crate) fn log_orphans(&mut self, orphaned: usize, bindings: usize) {
         if orphaned == 0 {
             self.orphans_logged = false;
         } else if !self.orphans_logged {
@@ -93,13 +93,13 @@ impl Journal {
     }
 
     /// After a rollover it is news again.
-    pub fn log_orphans_anew(&mut self, orphaned: usize, bindings: usize) {
+    pub(crate) fn log_orphans_anew(&mut self, orphaned: usize, bindings: usize) {
         self.orphans_logged = false;
         self.log_orphans(orphaned, bindings);
     }
 
     /// At trace: what leaves, keep-alives left out.
-    pub fn log_packet(flow: Flow, bytes: &bytes::Bytes) {
+    pub(crate) fn log_packet(flow: Flow, bytes: &bytes::Bytes) {
         if tracing::enabled!(tracing::Level::TRACE)
             && let Ok(message) = Message::scan(bytes.clone())
         {

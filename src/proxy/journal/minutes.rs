@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::AttemptOutcome;
 
 /// Minutes kept, the running one included.
-pub const MINUTES: usize = 60;
+pub(super) const MINUTES: usize = 60;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -36,7 +36,7 @@ pub(super) struct Minutes {
 
 /// Attempts by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub(super) struct Counts {
     /// 2xx.
     pub success: u64,
     /// 401, 407.
@@ -60,7 +60,7 @@ impl Counts {
 
 /// How long the answers of the last hour took, in milliseconds from an attempt's start; null where nothing was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Latency {
+pub(super) struct Latency {
     /// On average.
     pub mean_ms: Option<u64>,
     /// The longest of them.
@@ -69,7 +69,7 @@ pub struct Latency {
 
 /// The hour as columns of [`MINUTES`] entries, oldest first; the last entry is the running minute.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MinutesShown {
+pub(super) struct MinutesShown {
     /// How much of the running minute is over.
     pub running_seconds: f64,
     /// 2xx.
@@ -87,12 +87,12 @@ pub struct MinutesShown {
 }
 
 impl Minutes {
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Minutes { began: now, kept: VecDeque::new(), totals: [0; OUTCOMES] }
     }
 
     /// Takes one attempt's end. `answered`: how long its answer took, if one came.
-    pub fn note(&mut self, outcome: AttemptOutcome, answered: Option<Duration>, now: Instant) {
+    pub(super) fn note(&mut self, outcome: AttemptOutcome, answered: Option<Duration>, now: Instant) {
         let number = self.number(now);
         if self.kept.back().is_none_or(|last| last.number < number) {
             if self.kept.len() == MINUTES {
@@ -112,17 +112,17 @@ impl Minutes {
     }
 
     /// Since the start.
-    pub fn totals(&self) -> Counts {
+    pub(super) fn totals(&self) -> Counts {
         Counts::of(|outcome| self.totals[outcome as usize])
     }
 
     /// In the last hour.
-    pub fn hour(&self, now: Instant) -> Counts {
+    pub(super) fn hour(&self, now: Instant) -> Counts {
         Counts::of(|outcome| self.recent(now).map(|minute| u64::from(minute.outcomes[outcome as usize])).sum())
     }
 
     /// Of the last hour.
-    pub fn latency(&self, now: Instant) -> Latency {
+    pub(super) fn latency(&self, now: Instant) -> Latency {
         let answered: u32 = self.recent(now).map(|minute| minute.answered).fold(0, u32::saturating_add);
         let took: Duration = self.recent(now).map(|minute| minute.took).fold(Duration::ZERO, Duration::saturating_add);
         let longest = self.recent(now).map(|minute| minute.longest).max().unwrap_or_default();
@@ -130,7 +130,7 @@ impl Minutes {
         Latency { mean_ms: ms(took / answered.max(1)), max_ms: ms(longest) }
     }
 
-    pub fn shown(&self, now: Instant) -> MinutesShown {
+    pub(super) fn shown(&self, now: Instant) -> MinutesShown {
         let mut columns = vec![None; MINUTES];
         for minute in self.recent(now) {
             // Before the first hour is over, the columns on the left stay empty.

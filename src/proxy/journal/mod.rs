@@ -8,7 +8,7 @@ mod facts;
 mod log;
 mod minutes;
 pub mod phones;
-pub mod status;
+pub(super) mod status;
 mod unregistered;
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::summaries::Summaries;
 use crate::upstream::{Class, HandsetId, Outcome, TargetId};
 
 /// Bytes of a datagram that any path carries in one piece (RFC 3261 §18.1.1).
-pub const PATH_MTU: usize = 1300;
+pub(super) const PATH_MTU: usize = 1300;
 
 /// Who sent a REGISTER.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Journal {
             facts: Facts::default(),
             minutes: Minutes::new(now),
@@ -83,7 +83,7 @@ impl Journal {
     }
 
     /// Counts a datagram that a path may cut or lose.
-    pub fn size(&mut self, (side, transport): (Side, Transport), bytes: usize, direction: Direction) {
+    pub(super) fn size(&mut self, (side, transport): (Side, Transport), bytes: usize, direction: Direction) {
         if bytes > PATH_MTU && transport == Transport::Udp {
             self.facts.note_large(side, direction);
         }
@@ -91,7 +91,7 @@ impl Journal {
 
     /// Counts an attempt, keeps what its handset met, and logs it: at debug each, at the default level a summary of those that
     /// failed.
-    pub fn attempt_ended(&mut self, who: Registrant<'_>, ended: &AttemptEnded, now: Instant) {
+    pub(super) fn attempt_ended(&mut self, who: Registrant<'_>, ended: &AttemptEnded, now: Instant) {
         let AttemptEnded { target, outcome, class, detail, classed } = ended;
         if let Some(classed) = classed {
             self.log_attempt(who.request, ended, *classed, now);
@@ -108,7 +108,7 @@ impl Journal {
     }
 
     /// Holdline answered a REGISTER itself, or let it end for want of a target.
-    pub fn refused(&mut self, who: Registrant<'_>, refused: Option<(u16, &str)>, now: Instant) {
+    pub(super) fn refused(&mut self, who: Registrant<'_>, refused: Option<(u16, &str)>, now: Instant) {
         let (ending, detail) = match refused {
             Some((status, phrase)) => (Ending::Refused(status), Some(Arc::from(phrase))),
             None => (Ending::NoTarget, None),
@@ -121,7 +121,7 @@ impl Journal {
     }
 
     /// Keys of lines that are held back: bounded.
-    pub fn summaries(&self) -> usize {
+    pub(super) fn summaries(&self) -> usize {
         self.summaries.len()
     }
 }

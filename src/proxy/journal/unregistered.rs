@@ -15,10 +15,10 @@ use crate::upstream::HandsetId;
 use crate::upstream::{Outcome, TargetId};
 
 /// Phones in trouble that are kept.
-pub const LIMIT: usize = 1024;
+pub(super) const LIMIT: usize = 1024;
 
 /// How long one is kept after its last REGISTER.
-pub const KEPT: Duration = Duration::from_secs(3600);
+pub(super) const KEPT: Duration = Duration::from_secs(3600);
 
 /// How a REGISTER ended for its phone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(super) struct Unregistered {
 
 impl Unregistered {
     /// What a handset's REGISTER came to, if it is no 2xx. `caller` is asked for only where the handset is new.
-    pub fn note(
+    pub(super) fn note(
         &mut self,
         handset: HandsetId,
         source: SocketAddr,
@@ -100,26 +100,26 @@ impl Unregistered {
     }
 
     /// The handset got its 2xx.
-    pub fn cleared(&mut self, handset: HandsetId) {
+    pub(super) fn cleared(&mut self, handset: HandsetId) {
         self.remove(handset);
     }
 
-    pub fn get(&self, handset: HandsetId, now: Instant) -> Option<&Trouble> {
+    pub(super) fn get(&self, handset: HandsetId, now: Instant) -> Option<&Trouble> {
         self.table.get(&handset).filter(|trouble| trouble.at + KEPT > now)
     }
 
     /// The latest first.
-    pub fn iter(&self, now: Instant) -> impl Iterator<Item = (HandsetId, &Trouble)> {
+    pub(super) fn iter(&self, now: Instant) -> impl Iterator<Item = (HandsetId, &Trouble)> {
         let all = self.order.values().rev().filter_map(|handset| Some((*handset, self.table.get(handset)?)));
         all.filter(move |(_, trouble)| trouble.at + KEPT > now)
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
     /// How many were forgotten for want of room.
-    pub fn forgotten(&self) -> u64 {
+    pub(super) fn forgotten(&self) -> u64 {
         self.forgotten
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Grants {
 
 impl Grants {
     /// For grants of at most `cap` seconds, at least a minute.
-    pub fn new(cap: u32, now: Instant) -> Self {
+    pub(super) fn new(cap: u32, now: Instant) -> Self {
         let cap = cap.max(SHORTEST);
         let width = cap.div_ceil(MOMENTS);
         let empty: Box<[u32]> = vec![0; (cap / width + 2) as usize].into();
@@ -60,12 +60,12 @@ impl Grants {
     }
 
     /// The longest grant.
-    pub fn cap(&self) -> u32 {
+    pub(super) fn cap(&self) -> u32 {
         self.cap
     }
 
     /// The seconds to grant to a phone that registers now: from a third of the cap (and not below a minute) up to the cap.
-    pub fn grant(&mut self, now: Instant) -> u32 {
+    pub(super) fn grant(&mut self, now: Instant) -> u32 {
         let second = now.saturating_duration_since(self.origin).as_secs();
         self.forget_before(second);
         let (width, places) = (u64::from(self.width), self.ends.len() as u64);

@@ -8,7 +8,7 @@ pub mod bindings;
 pub mod contact;
 mod grants;
 mod keepalive;
-pub mod phone_address;
+pub(super) mod phone_address;
 mod served;
 mod stored;
 
@@ -34,11 +34,11 @@ use crate::upstream::{HandsetId, Standing};
 const UNCONFIRMED: Duration = Duration::from_secs(64);
 /// A handset that never registered here but begins a dialog is remembered for so long, longer with each of its requests; and
 /// so long a connection is kept for the dialogs it may carry.
-pub const UNREGISTERED: Duration = Duration::from_secs(4 * 3600);
+pub(super) const UNREGISTERED: Duration = Duration::from_secs(4 * 3600);
 
 /// A REGISTER that goes up, or whose 2xx came: who sent it and where it was sent.
 #[derive(Debug)]
-pub struct Registering<'r> {
+pub(super) struct Registering<'r> {
     pub request: &'r Message,
     /// Where it came from.
     pub from: &'r Edge,
@@ -70,7 +70,7 @@ impl Registering<'_> {
 
 /// The bindings, and when they end.
 #[derive(Debug)]
-pub struct Registrar {
+pub(super) struct Registrar {
     bindings: Bindings,
     /// When the handsets' registrations end.
     grants: Option<Grants>,
@@ -79,44 +79,44 @@ pub struct Registrar {
 
 impl Registrar {
     /// `limit`: bindings at once.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Registrar { bindings: Bindings::new(limit), grants: None, served: Served::new(limit) }
     }
 
-    pub fn bindings(&self) -> &Bindings {
+    pub(super) fn bindings(&self) -> &Bindings {
         &self.bindings
     }
 
-    pub fn set_limit(&mut self, limit: usize) {
+    pub(super) fn set_limit(&mut self, limit: usize) {
         self.bindings.set_limit(limit);
         self.served.set_limit(limit);
     }
 
-    pub fn connection_lost(&mut self, conn: ConnId) {
+    pub(super) fn connection_lost(&mut self, conn: ConnId) {
         self.bindings.connection_lost(conn);
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.bindings.poll_timeout()
     }
 
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.bindings.handle_timeout(now);
     }
 
     /// The next UDP flow to a handset behind NAT that a CRLF CRLF is due on.
-    pub fn poll_keepalive(&mut self, now: Instant) -> Option<Flow> {
+    pub(super) fn poll_keepalive(&mut self, now: Instant) -> Option<Flow> {
         let (socket, local, remote) = self.bindings.poll_keepalive(now)?;
         Some(Flow::Udp { socket, local, remote })
     }
 
     /// The next binding whose stored form is out of date.
-    pub fn poll_change(&mut self) -> Option<Change> {
+    pub(super) fn poll_change(&mut self) -> Option<Change> {
         self.bindings.poll_change()
     }
 
     /// Takes a binding over from before a restart, if a listener still has its address. False if it is left out.
-    pub fn restore(&mut self, stored: &StoredBinding, site: &Site, now: Instant, unix: u64) -> bool {
+    pub(super) fn restore(&mut self, stored: &StoredBinding, site: &Site, now: Instant, unix: u64) -> bool {
         let restored = self.bindings.import(stored, &site.key, site.listener_at(stored.local), now, unix);
         if restored {
             self.served.note(site.handset(&stored.aor, stored.remote.ip()), now);
@@ -125,17 +125,17 @@ impl Registrar {
     }
 
     /// What a handset's failure is worth as evidence about a target.
-    pub fn standing(&mut self, handset: HandsetId, now: Instant) -> Standing {
+    pub(super) fn standing(&mut self, handset: HandsetId, now: Instant) -> Standing {
         self.served.standing(handset, now)
     }
 
     /// How many handsets are known to be served.
-    pub fn served(&self) -> usize {
+    pub(super) fn served(&self) -> usize {
         self.served.len()
     }
 
     /// Notes where the handset is reached, so that upstream may call it before its 2xx has come back.
-    pub fn note(&mut self, what: &Registering<'_>, upward: &Upward, now: Instant) -> Result<(), BindingsFull> {
+    pub(super) fn note(&mut self, what: &Registering<'_>, upward: &Upward, now: Instant) -> Result<(), BindingsFull> {
         for bound in upward.bound.iter().filter(|bound| bound.expires != Some(0)) {
             self.bindings.upsert(what.binding(bound.id, &bound.contact, now + UNCONFIRMED), now)?;
         }
@@ -144,7 +144,7 @@ impl Registrar {
 
     /// A REGISTER's 2xx: gives the handset its own Contacts back and keeps what the PBX granted. `as_noted`: the target that
     /// answered is the one noted last. `path`: by which the answer came.
-    pub fn confirm(
+    pub(super) fn confirm(
         &mut self,
         what: &Registering<'_>,
         upward: Option<&Upward>,
@@ -205,7 +205,7 @@ impl Registrar {
 
     /// The binding of the handset that begins a dialog. For one that is not registered, what is to be remembered of it once
     /// there is a dialog: an attempt to call makes no entry.
-    pub fn of_dialog(
+    pub(super) fn of_dialog(
         &self,
         request: &Message,
         from: &Edge,
@@ -242,7 +242,7 @@ impl Registrar {
     }
 
     /// Remembers a handset that never registered here, for its dialogs.
-    pub fn remember(&mut self, caller: Option<Box<Binding>>, now: Instant) {
+    pub(super) fn remember(&mut self, caller: Option<Box<Binding>>, now: Instant) {
         if let Some(caller) = caller
             && self.bindings.upsert(*caller, now).is_err()
         {
@@ -253,7 +253,7 @@ impl Registrar {
 
 /// A REGISTER's 2xx on its way to the handset.
 #[derive(Debug)]
-pub struct Answer<'a, 'm> {
+pub(super) struct Answer<'a, 'm> {
     pub response: &'a Message,
     pub edit: &'a mut Edit<'m>,
     /// The target that answered is the one whose branch was noted last.

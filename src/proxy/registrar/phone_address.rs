@@ -11,7 +11,7 @@ use crate::proxy::site::names::ip_literal;
 /// the address it sends from (old phones send from one port and listen on another, Cisco's 79xx for one), else, behind NAT,
 /// where it sends from.
 #[must_use]
-pub fn of_register(register: &Message, flow: Flow) -> Reach {
+pub(crate) fn of_register(register: &Message, flow: Flow) -> Reach {
     match flow {
         Flow::Conn(conn) => Reach::Conn(conn),
         Flow::Udp { socket, local, remote } => {
@@ -27,7 +27,7 @@ pub fn of_register(register: &Message, flow: Flow) -> Reach {
 /// 3581 §4) or sits behind NAT, else to the sent-by port (RFC 3261 §18.2.2). Always to the source address: `maddr` is not
 /// followed, it would let a stranger aim our responses at others.
 #[must_use]
-pub fn reply_address(request: &Message, source: SocketAddr) -> SocketAddr {
+pub(crate) fn reply_address(request: &Message, source: SocketAddr) -> SocketAddr {
     let Some(via) = request.top_via() else { return source };
     if via.rport.is_some() || !names(request, &via, source.ip()) {
         return source;
@@ -40,7 +40,7 @@ pub fn reply_address(request: &Message, source: SocketAddr) -> SocketAddr {
 
 /// True if the sender does not know the address its packets come from (a sent-by that is a name tells nothing either).
 #[must_use]
-pub fn behind_nat(request: &Message, source: SocketAddr) -> bool {
+pub(crate) fn behind_nat(request: &Message, source: SocketAddr) -> bool {
     !request.top_via().is_some_and(|via| names(request, &via, source.ip()))
 }
 

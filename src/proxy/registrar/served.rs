@@ -9,29 +9,29 @@ use std::time::{Duration, Instant};
 use crate::upstream::{HandsetId, Standing};
 
 /// How long a handset counts as served after its last 2xx.
-pub const KEPT: Duration = Duration::from_secs(24 * 3600);
+pub(super) const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// A 2xx is noted again only after so long: a refreshing fleet costs one lookup each.
 const GRAIN: Duration = Duration::from_secs(1800);
 
 /// The table: at most as many as there may be bindings, the one served longest ago goes first.
 #[derive(Debug)]
-pub struct Served {
+pub(super) struct Served {
     limit: usize,
     since: HashMap<HandsetId, Instant>,
     by_age: BTreeSet<(Instant, HandsetId)>,
 }
 
 impl Served {
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Served { limit, since: HashMap::new(), by_age: BTreeSet::new() }
     }
 
-    pub fn set_limit(&mut self, limit: usize) {
+    pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
     /// A 2xx went to this handset.
-    pub fn note(&mut self, handset: HandsetId, now: Instant) {
+    pub(super) fn note(&mut self, handset: HandsetId, now: Instant) {
         match self.since.get(&handset) {
             Some(at) if now.saturating_duration_since(*at) < GRAIN => return,
             Some(at) => {
@@ -49,7 +49,7 @@ impl Served {
     }
 
     /// What this handset's failure is worth as evidence about a target.
-    pub fn standing(&mut self, handset: HandsetId, now: Instant) -> Standing {
+    pub(super) fn standing(&mut self, handset: HandsetId, now: Instant) -> Standing {
         while let Some(&(at, oldest)) = self.by_age.first().filter(|(at, _)| now.saturating_duration_since(*at) >= KEPT)
         {
             self.by_age.remove(&(at, oldest));
@@ -64,7 +64,7 @@ impl Served {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.since.len()
     }
 }

@@ -1,7 +1,7 @@
 //! The site: settings, key, names and sockets. Everybody reads them; only a reload changes them.
 
-pub mod names;
-pub mod settings;
+pub(super) mod names;
+pub(super) mod settings;
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -53,14 +53,20 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub fn new(settings: Settings, key: Key, transport: Transport, sockets: Vec<Socket>, first_serial: u64) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        key: Key,
+        transport: Transport,
+        sockets: Vec<Socket>,
+        first_serial: u64,
+    ) -> Self {
         let names = names(&sockets, &settings);
         Site { settings, key, names, transport, sockets, serial: Cell::new(first_serial) }
     }
 
     /// Takes over what may change. Contacts, names in From and To and what peers are told to call stay as they were at the
     /// start: dialogs and registrations were made with them.
-    pub fn reload(&mut self, new: Settings) {
+    pub(super) fn reload(&mut self, new: Settings) {
         // Each field is named, so that a new one has to be decided on.
         let Settings {
             aliases,
@@ -100,17 +106,17 @@ impl Site {
         self.names = names(&self.sockets, &self.settings);
     }
 
-    pub fn socket(&self, id: SocketId) -> Option<&Socket> {
+    pub(super) fn socket(&self, id: SocketId) -> Option<&Socket> {
         self.sockets.get(usize::from(id.0)).filter(|s| s.id == id).or_else(|| self.sockets.iter().find(|s| s.id == id))
     }
 
     /// The unconnected upstream UDP socket.
-    pub fn unconnected_upstream(&self) -> Option<SocketId> {
+    pub(super) fn unconnected_upstream(&self) -> Option<SocketId> {
         self.sockets.iter().find(|s| s.side == Side::Upstream && s.transport == Transport::Udp).map(|s| s.id)
     }
 
     /// The handsets' UDP listener that has this local address now.
-    pub fn listener_at(&self, local: SocketAddr) -> Option<SocketId> {
+    pub(super) fn listener_at(&self, local: SocketAddr) -> Option<SocketId> {
         let here = |socket: &&Socket| {
             let same_ip = socket.local.ip() == local.ip() || socket.local.ip().is_unspecified();
             socket.side == Side::Phone
@@ -122,13 +128,13 @@ impl Site {
     }
 
     /// A number that no branch and no tag has had.
-    pub fn next_serial(&self) -> u64 {
+    pub(super) fn next_serial(&self) -> u64 {
         let next = self.serial.get() + 1;
         self.serial.set(next);
         next
     }
 
-    pub fn handset(&self, aor: &str, source: IpAddr) -> HandsetId {
+    pub(super) fn handset(&self, aor: &str, source: IpAddr) -> HandsetId {
         HandsetId(match source.to_canonical() {
             IpAddr::V4(ip) => self.key.hash(&[aor.as_bytes(), &ip.octets()]),
             IpAddr::V6(ip) => self.key.hash(&[aor.as_bytes(), &ip.octets()]),
@@ -136,23 +142,23 @@ impl Site {
     }
 
     /// The network an address belongs to: IPv6 hosts have a /64 to choose addresses from.
-    pub fn source(&self, source: IpAddr) -> SourceId {
+    pub(super) fn source(&self, source: IpAddr) -> SourceId {
         SourceId(match source.to_canonical() {
             IpAddr::V4(ip) => self.key.hash(&[b"source", &ip.octets()]),
             IpAddr::V6(ip) => self.key.hash(&[b"source", &ip.octets()[..8]]),
         })
     }
 
-    pub fn call(&self, call_id: &[u8], aor: &str) -> CallKey {
+    pub(super) fn call(&self, call_id: &[u8], aor: &str) -> CallKey {
         CallKey(self.key.hash(&[call_id, aor.as_bytes()]))
     }
 
-    pub fn path(&self, local: SocketAddr, remote: SocketAddr) -> PathId {
+    pub(super) fn path(&self, local: SocketAddr, remote: SocketAddr) -> PathId {
         PathId(self.key.hash(&[b"way", local.to_string().as_bytes(), remote.to_string().as_bytes()]))
     }
 
     /// Whether an address may talk to a side at all.
-    pub fn admits(&self, side: Side, remote: SocketAddr, upstream: &Upstream) -> bool {
+    pub(super) fn admits(&self, side: Side, remote: SocketAddr, upstream: &Upstream) -> bool {
         let ip = remote.ip().to_canonical();
         match side {
             Side::Phone => allows(&self.settings.allow, ip),
@@ -161,7 +167,7 @@ impl Site {
     }
 
     /// What stands in Via, Contact and Record-Route on a socket whose packets arrive at `local`: host and port, never a wildcard.
-    pub fn sent_by(&self, socket: Option<SocketId>, transport: Transport, local: SocketAddr) -> Arc<str> {
+    pub(super) fn sent_by(&self, socket: Option<SocketId>, transport: Transport, local: SocketAddr) -> Arc<str> {
         match socket.and_then(|id| self.socket(id)) {
             Some(socket) if socket.side == Side::Phone => {
                 name_of(socket.advertise.as_ref(), SocketAddr::new(local.ip(), socket.local.port()))
@@ -172,14 +178,14 @@ impl Site {
 
     /// An upstream connection is reached at the bound port, where that is listened on: an ephemeral one would be
     /// nobody's address once the connection is gone.
-    pub fn upstream_sent_by(&self, transport: Transport, local: SocketAddr) -> Arc<str> {
+    pub(super) fn upstream_sent_by(&self, transport: Transport, local: SocketAddr) -> Arc<str> {
         let bound = self.sockets.iter().find(|s| s.side == Side::Upstream && s.transport == transport);
         let port = bound.map_or(local.port(), |s| s.local.port());
         name_of(self.settings.upstream_advertise.as_ref(), SocketAddr::new(local.ip(), port))
     }
 
     /// What the PBX gets when a handset's flow is gone (RFC 5626 §5.3.1: 430 where the flow was named by Path).
-    pub fn lost_flow(&self) -> (u16, &'static str) {
+    pub(super) fn lost_flow(&self) -> (u16, &'static str) {
         match self.settings.contact {
             Mode::Path => (430, "Flow Failed"),
             Mode::Rewrite => (480, "Temporarily Unavailable"),

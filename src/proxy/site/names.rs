@@ -10,7 +10,7 @@ use crate::proxy::marks::Key;
 
 /// Our names and addresses, a set for each side, and the domain that stands in for them.
 #[derive(Debug, Clone, Default)]
-pub struct Names {
+pub(crate) struct Names {
     phone: Hosts,
     upstream: Hosts,
     domain: Option<Domain>,
@@ -24,7 +24,7 @@ struct Domain {
 
 /// The top of a phone's Route set, as far as it is ours to take off. See [`Names::pop_routes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Popped {
+pub(crate) struct Popped {
     /// So many Routes were ours.
     pub ours: usize,
     /// A lone foreign Route on a request outside a dialog was taken off: a phone that was told of another proxy. Warn.
@@ -36,13 +36,13 @@ pub struct Popped {
 impl Names {
     /// No names yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Names::default()
     }
 
     /// A socket that is bound: its address (a wildcard stands for whatever address a request arrives on) and what it is
     /// advertised as.
-    pub fn add_socket(&mut self, side: Side, local: SocketAddr, advertise: Option<&HostPort>) {
+    pub(crate) fn add_socket(&mut self, side: Side, local: SocketAddr, advertise: Option<&HostPort>) {
         let hosts = self.hosts_mut(side);
         hosts.ports.push(local.port());
         if !local.ip().is_unspecified() {
@@ -54,19 +54,19 @@ impl Names {
     }
 
     /// Another name of ours on the phones' side, with any port that we listen on there.
-    pub fn add_alias(&mut self, name: &str) {
+    pub(crate) fn add_alias(&mut self, name: &str) {
         self.phone.add(Host::of(name.as_bytes()), None);
     }
 
     /// The domain that our own host in a Request-URI is replaced by; in From and To, too, if `in_aor`.
-    pub fn set_domain(&mut self, name: &str, in_aor: bool) {
+    pub(crate) fn set_domain(&mut self, name: &str, in_aor: bool) {
         self.domain = Some(Domain { name: name.as_bytes().into(), in_aor });
     }
 
     /// True for a host and port that mean us on this side. Case does not count. Without a port the host alone decides: phones
     /// leave it out however they reach us. `local` is the address the request arrived on.
     #[must_use]
-    pub fn is_ours(&self, side: Side, host: &[u8], port: Option<u16>, local: Option<SocketAddr>) -> bool {
+    pub(crate) fn is_ours(&self, side: Side, host: &[u8], port: Option<u16>, local: Option<SocketAddr>) -> bool {
         let hosts = match side {
             Side::Phone => &self.phone,
             Side::Upstream => &self.upstream,
@@ -78,7 +78,13 @@ impl Names {
     /// (phones preload `Route: <sip:holdline;lr>`). If none was, a lone foreign one on a request outside a dialog goes, too:
     /// the next hop is the active target all the same. Routes below stay, and below our mark they stay even if they are
     /// ours: a call between two handsets passes here twice, and those lead back from upstream to the other handset.
-    pub fn pop_routes(&self, msg: &Message, edit: &mut Edit<'_>, key: &Key, local: Option<SocketAddr>) -> Popped {
+    pub(crate) fn pop_routes(
+        &self,
+        msg: &Message,
+        edit: &mut Edit<'_>,
+        key: &Key,
+        local: Option<SocketAddr>,
+    ) -> Popped {
         let buf: &[u8] = msg.bytes();
         let mut popped = Popped::default();
         let mut routes = msg.list(Name::Route).peekable();
@@ -110,13 +116,13 @@ impl Names {
     }
 
     /// True if the topmost Route bears our name and the form of our mark, but was not made by us. Answer 403.
-    pub fn top_route_is_forged(&self, msg: &Message, key: &Key, local: Option<SocketAddr>) -> bool {
+    pub(crate) fn top_route_is_forged(&self, msg: &Message, key: &Key, local: Option<SocketAddr>) -> bool {
         let top = msg.list(Name::Route).next();
         top.is_some_and(|route| matches!(self.whose_route(msg.bytes(), &route, key, local), WhoseRoute::Forged))
     }
 
     /// Puts the domain in the place of our own host and port in a phone's Request-URI. True if it did.
-    pub fn map_request_uri(&self, msg: &Message, edit: &mut Edit<'_>, local: Option<SocketAddr>) -> bool {
+    pub(crate) fn map_request_uri(&self, msg: &Message, edit: &mut Edit<'_>, local: Option<SocketAddr>) -> bool {
         let Some(domain) = &self.domain else { return false };
         let Some(span) = self.our_host(msg.bytes(), msg.request_uri(), local) else { return false };
         edit.replace(span, &domain.name);
@@ -124,7 +130,7 @@ impl Names {
     }
 
     /// With `domain_in_aor`: puts the domain in the place of our own host and port in the From and To of a phone's request.
-    pub fn map_aor(&self, msg: &Message, edit: &mut Edit<'_>, local: Option<SocketAddr>) {
+    pub(crate) fn map_aor(&self, msg: &Message, edit: &mut Edit<'_>, local: Option<SocketAddr>) {
         let Some(domain) = self.domain.as_ref().filter(|domain| domain.in_aor) else { return };
         for addr in [msg.from(), msg.to()].into_iter().flatten() {
             if let Some(span) = self.our_host(msg.bytes(), addr.uri, local) {
@@ -134,7 +140,13 @@ impl Names {
     }
 
     /// Undoes [`Names::map_aor`] in the response to `request`, which is as the phone sent it.
-    pub fn map_aor_back(&self, response: &Message, edit: &mut Edit<'_>, request: &Message, local: Option<SocketAddr>) {
+    pub(crate) fn map_aor_back(
+        &self,
+        response: &Message,
+        edit: &mut Edit<'_>,
+        request: &Message,
+        local: Option<SocketAddr>,
+    ) {
         let Some(domain) = self.domain.as_ref().filter(|domain| domain.in_aor) else { return };
         let pairs = [(response.from(), request.from()), (response.to(), request.to())];
         for (now, sent) in pairs.into_iter().filter_map(|(now, sent)| now.zip(sent)) {
@@ -254,7 +266,7 @@ impl Hosts {
 
 /// An IP address as a host of a URI or Via: IPv6 with or without its brackets, IPv4 in IPv6 as IPv4.
 #[must_use]
-pub fn ip_literal(host: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip_literal(host: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(host).ok()?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())

@@ -8,7 +8,7 @@ use crate::proxy::registrar::contact;
 use crate::proxy::site::Site;
 
 /// Any request. `mark`: for one that begins a dialog. `contact`: the handset's own URI, which becomes the Request-URI.
-pub fn request(
+pub(crate) fn request(
     request: &Message,
     from: &Edge,
     to: &Edge,

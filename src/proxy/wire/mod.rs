@@ -1,12 +1,12 @@
 //! The bytes that leave: pure functions of the received message and the two edges it passes between (RFC 3261 §16.6, §16.7).
 //! A few splices; nothing is printed anew.
 
-pub mod down;
-pub mod options;
+pub(super) mod down;
+pub(super) mod options;
 mod record_route;
-pub mod register;
-pub mod response;
-pub mod up;
+pub(super) mod register;
+pub(super) mod response;
+pub(super) mod up;
 mod via;
 
 use std::borrow::Cow;
@@ -20,7 +20,7 @@ const MAX_FORWARDS: u32 = 70;
 
 /// A request as it goes on.
 #[derive(Debug)]
-pub struct Forwarded {
+pub(super) struct Forwarded {
     pub bytes: Bytes,
     /// The branch of our Via on top.
     pub branch: Branch,
@@ -28,7 +28,7 @@ pub struct Forwarded {
 
 /// An answer of our own to a request that is not forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     pub status: u16,
     pub phrase: &'static str,
     /// Seconds of Retry-After.
@@ -38,7 +38,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub fn new(status: u16, phrase: &'static str) -> Self {
+    pub(super) fn new(status: u16, phrase: &'static str) -> Self {
         Refusal { status, phrase, retry_after: None, header: None }
     }
 }

@@ -6,7 +6,7 @@ use crate::proxy::edge::Edge;
 use crate::proxy::site::Site;
 
 /// The question whether a target lives (RFC 3261 §11.1), for its `host:port`.
-pub fn ask(target: &str, to: &Edge, site: &Site) -> Forwarded {
+pub(crate) fn ask(target: &str, to: &Edge, site: &Site) -> Forwarded {
     let uri = format!("sip:{target}");
     let serial = site.next_serial();
     let branch = site.key.branch(serial, site.key.loop_hash(to.side, uri.as_bytes()));

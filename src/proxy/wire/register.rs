@@ -7,7 +7,7 @@ use crate::proxy::registrar::contact::{self, Upward};
 use crate::proxy::site::Site;
 
 /// The bytes, and what its Contacts became. `Err`: what to answer.
-pub fn up(request: &Message, from: &Edge, to: &Edge, site: &Site) -> Result<(Forwarded, Upward), Refusal> {
+pub(crate) fn up(request: &Message, from: &Edge, to: &Edge, site: &Site) -> Result<(Forwarded, Upward), Refusal> {
     let advertised = contact::Advertised { sent_by: &to.sent_by, transport: to.transport };
     let source = contact::Source { source: from.remote, transport: from.transport };
     let mut edit = Edit::new(request);

@@ -12,7 +12,7 @@ use crate::proxy::site::Site;
 
 /// Our Via off; one target's overload is not ours (RFC 3261 §16.7 item 6). The edit goes on to [`finish`]; the status is the one
 /// that is relayed.
-pub fn begin(response: &Message, all_failed: bool) -> (Edit<'_>, u16) {
+pub(crate) fn begin(response: &Message, all_failed: bool) -> (Edit<'_>, u16) {
     let mut edit = Edit::new(response);
     edit.pop_via();
     if response.status() == 503 && !all_failed {
@@ -23,7 +23,7 @@ pub fn begin(response: &Message, all_failed: bool) -> (Edit<'_>, u16) {
 }
 
 /// The bytes that go back to where `request` came from.
-pub fn finish(mut edit: Edit<'_>, response: &Message, request: &Message, from: &Edge, site: &Site) -> Bytes {
+pub(crate) fn finish(mut edit: Edit<'_>, response: &Message, request: &Message, from: &Edge, site: &Site) -> Bytes {
     if from.side == Side::Phone {
         site.names.map_aor_back(response, &mut edit, request, Some(from.local));
     }
@@ -34,7 +34,7 @@ pub fn finish(mut edit: Edit<'_>, response: &Message, request: &Message, from: &
 }
 
 /// One of our own responses.
-pub fn local(request: &Message, refusal: &Refusal, source: SocketAddr, site: &Site) -> Bytes {
+pub(crate) fn local(request: &Message, refusal: &Refusal, source: SocketAddr, site: &Site) -> Bytes {
     let mut reply = Reply::to(request, refusal.status, refusal.phrase).stamp(source);
     if refusal.status > 100 {
         reply = reply.tag(site.key.response_tag(site.next_serial()).as_bytes());

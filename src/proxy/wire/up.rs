@@ -7,7 +7,7 @@ use crate::proxy::marks::RouteMark;
 use crate::proxy::site::Site;
 
 /// Any request but a REGISTER. `mark`: for one that begins a dialog.
-pub fn request(request: &Message, from: &Edge, to: &Edge, mark: Option<&RouteMark>, site: &Site) -> Forwarded {
+pub(crate) fn request(request: &Message, from: &Edge, to: &Edge, mark: Option<&RouteMark>, site: &Site) -> Forwarded {
     let mut edit = Edit::new(request);
     hop(request, from, &mut edit, site);
     if let Some(mark) = mark {

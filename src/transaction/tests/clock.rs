@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 #[allow(clippy::disallowed_methods, reason = "std has no other way to get an Instant to count from")]
-pub fn start() -> Instant {
+pub(crate) fn start() -> Instant {
     thread_local!(static START: Instant = Instant::now());
     START.with(|start| *start)
 }
 
-pub fn ms(after_start: u64) -> Instant {
+pub(crate) fn ms(after_start: u64) -> Instant {
     start() + Duration::from_millis(after_start)
 }
 
 /// Milliseconds since the start.
-pub fn since(at: Instant) -> u128 {
+pub(crate) fn since(at: Instant) -> u128 {
     at.duration_since(start()).as_millis()
 }

@@ -1,6 +1,6 @@
 //! The tables with real messages in virtual time.
 
-pub mod clock;
+pub(super) mod clock;
 mod limits;
 mod matching;
 mod pitfalls;

@@ -9,12 +9,12 @@ use tempfile::TempDir;
 use super::tools::{command, find, installed, output, read, root, said, succeed, yaml};
 
 /// Native sidecars are on by default from here on.
-pub const OLDEST: &str = "1.29";
+pub(super) const OLDEST: &str = "1.29";
 /// The newest that the pinned kubernetes-validate knows.
-pub const NEWEST: &str = "1.37";
+pub(super) const NEWEST: &str = "1.37";
 
 /// One kustomization, rendered.
-pub struct Rendered {
+pub(super) struct Rendered {
     /// Its folder below `deploy/kustomize`.
     pub name: String,
     /// What it renders to.
@@ -24,7 +24,7 @@ pub struct Rendered {
 }
 
 /// All folders that can be applied, rendered once. Needs kubectl and yamllint.
-pub fn rendered() -> &'static [Rendered] {
+pub(super) fn rendered() -> &'static [Rendered] {
     static ALL: OnceLock<(TempDir, Vec<Rendered>)> = OnceLock::new();
     let (_, all) = ALL.get_or_init(|| {
         // Checkov passes hidden folders by.

@@ -10,7 +10,7 @@ use super::tools::{command, installed, output, read, root, said, succeed, yaml};
 const RULES: &str = "deploy/prometheus/rules.yml";
 
 /// Every `holdline_…` in a text, histograms' suffixes taken off.
-pub fn metrics_in(text: &str) -> BTreeSet<String> {
+pub(super) fn metrics_in(text: &str) -> BTreeSet<String> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c| !word(c)).filter(|word| word.starts_with("holdline_"));
     let base = |name: &str| {
@@ -21,7 +21,7 @@ pub fn metrics_in(text: &str) -> BTreeSet<String> {
 }
 
 /// Every metric there is.
-pub fn known() -> BTreeSet<String> {
+pub(super) fn known() -> BTreeSet<String> {
     Metrics::new().families().iter().map(|family| family.name.clone()).collect()
 }
 
@@ -122,6 +122,6 @@ fn every_alert_has_a_test_that_fires_and_one_that_does_not() {
     assert!(tried.is_empty(), "tests of alerts that do not exist: {tried:?}");
 }
 
-pub fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }

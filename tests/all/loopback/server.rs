@@ -31,7 +31,7 @@ const ANSWER: &str = "@ ";
 
 /// What a registrar is like.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Cast {
+pub(crate) struct Cast {
     /// Its Server header.
     pub name: String,
     /// Registers whoever comes, without asking for a password.
@@ -44,7 +44,7 @@ pub struct Cast {
 
 /// What a registrar has seen.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Requests by method, repetitions left out.
     pub requests: BTreeMap<String, usize>,
     /// Different branches among the REGISTERs.
@@ -65,13 +65,13 @@ pub struct Report {
 
 impl Report {
     /// How many REGISTERs came, repetitions left out.
-    pub fn registers(&self) -> usize {
+    pub(crate) fn registers(&self) -> usize {
         self.requests.get("REGISTER").copied().unwrap_or(0)
     }
 }
 
 /// A registrar's process, from the side that gives the orders.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     pipe: Mutex<(ChildStdin, Lines<BufReader<ChildStdout>>)>,
     pub port: u16,
@@ -80,12 +80,12 @@ pub struct Server {
 
 impl Server {
     /// Starts one that asks for passwords and has no TLS.
-    pub async fn start(name: &str) -> Server {
+    pub(crate) async fn start(name: &str) -> Server {
         Server::cast(&Cast { name: name.to_owned(), ..Cast::default() }).await
     }
 
     /// Starts one that is like this.
-    pub async fn cast(cast: &Cast) -> Server {
+    pub(crate) async fn cast(cast: &Cast) -> Server {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "loopback::server::a_registrar_runs_in_a_process_of_its_own", "--nocapture"]);
         command.env(ROLE, serde_json::to_string(cast).unwrap());
@@ -101,7 +101,7 @@ impl Server {
     }
 
     /// The port for a transport.
-    pub fn port_for(&self, transport: Transport) -> u16 {
+    pub(crate) fn port_for(&self, transport: Transport) -> u16 {
         match transport {
             Transport::Udp | Transport::Tcp => self.port,
             Transport::Tls => self.tls_port,
@@ -125,33 +125,33 @@ impl Server {
     }
 
     /// How it behaves from now on, in the words of `behaviour` below.
-    pub async fn behave(&self, how: &str) {
+    pub(crate) async fn behave(&self, how: &str) {
         self.order(&format!("behave {how}")).await;
     }
 
     /// What the next new REGISTERs are answered, one each.
-    pub async fn next(&self, codes: &[u16]) {
+    pub(crate) async fn next(&self, codes: &[u16]) {
         let codes: Vec<String> = codes.iter().map(ToString::to_string).collect();
         self.order(&format!("next {}", codes.join(" "))).await;
     }
 
     /// Waits for the `times`-th request of a method, repetitions left out.
-    pub async fn wait_for(&self, method: &str, times: usize) {
+    pub(crate) async fn wait_for(&self, method: &str, times: usize) {
         self.order(&format!("await {method} {times}")).await;
     }
 
     /// What it has seen so far.
-    pub async fn report(&self) -> Report {
+    pub(crate) async fn report(&self) -> Report {
         serde_json::from_value(self.order("report").await).unwrap()
     }
 
     /// The Contacts of `user@domain`.
-    pub async fn contacts(&self, aor: &str) -> Vec<String> {
+    pub(crate) async fn contacts(&self, aor: &str) -> Vec<String> {
         serde_json::from_value(self.order(&format!("contacts {aor}")).await).unwrap()
     }
 
     /// Sends a request of its own to the Contact of `user@domain`; the final status, 0 without one.
-    pub async fn send(&self, method: &str, aor: &str) -> u16 {
+    pub(crate) async fn send(&self, method: &str, aor: &str) -> u16 {
         let answer = self.order(&format!("send {method} {aor}")).await;
         if answer["status"] == 0 {
             eprintln!("{method} to {aor}: {answer}");
@@ -160,17 +160,17 @@ impl Server {
     }
 
     /// Resets every connection.
-    pub async fn reset_connections(&self) {
+    pub(crate) async fn reset_connections(&self) {
         self.order("reset").await;
     }
 
     /// Sends its process a signal by its name.
-    pub async fn signal(&self, name: &str) {
+    pub(crate) async fn signal(&self, name: &str) {
         signal(&self.child, name).await;
     }
 
     /// `kill -9`, and waits for the end.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 }

@@ -15,7 +15,7 @@ const TTL: u32 = 3600;
 
 /// What is set up differently from the usual.
 #[derive(Clone)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The SRV name; its labels say the transport.
     pub name: &'static str,
     pub transport: Transport,
@@ -28,7 +28,7 @@ pub struct Setup {
 
 impl Setup {
     /// Registrars `a` and `b` behind UDP, everything at its default.
-    pub fn new() -> Setup {
+    pub(crate) fn new() -> Setup {
         Setup {
             name: "_sip._udp.pbx.example",
             transport: Transport::Udp,
@@ -39,22 +39,22 @@ impl Setup {
     }
 
     /// The same behind TCP.
-    pub fn tcp() -> Setup {
+    pub(crate) fn tcp() -> Setup {
         Setup { name: "_sip._tcp.pbx.example", transport: Transport::Tcp, ..Setup::new() }
     }
 
-    pub fn with(mut self, arguments: &[&str]) -> Setup {
+    pub(crate) fn with(mut self, arguments: &[&str]) -> Setup {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
     /// Other registrars.
-    pub fn served_by(self, servers: Vec<Cast>) -> Setup {
+    pub(crate) fn served_by(self, servers: Vec<Cast>) -> Setup {
         Setup { servers, ..self }
     }
 
     /// Starts all of it.
-    pub async fn start(self) -> Stage {
+    pub(crate) async fn start(self) -> Stage {
         let theatre = Theatre::open(&self).await;
         let holdline = Holdline::start(&theatre.arguments(&self)).await;
         holdline.until_page("/readyz", 200).await;
@@ -63,17 +63,17 @@ impl Setup {
 }
 
 /// Registrars of these names that ask for passwords.
-pub fn cast(names: &[&str]) -> Vec<Cast> {
+pub(crate) fn cast(names: &[&str]) -> Vec<Cast> {
     names.iter().map(|name| Cast { name: (*name).to_owned(), ..Cast::default() }).collect()
 }
 
 /// Registrars of these names that ask nobody for a password.
-pub fn trusting(names: &[&str]) -> Vec<Cast> {
+pub(crate) fn trusting(names: &[&str]) -> Vec<Cast> {
     cast(names).into_iter().map(|cast| Cast { trusting: true, ..cast }).collect()
 }
 
 /// Everything but Holdline.
-pub struct Theatre {
+pub(crate) struct Theatre {
     pub dns: dns::Server,
     pub servers: Vec<Server>,
     /// The metric labels of the targets.
@@ -81,7 +81,7 @@ pub struct Theatre {
 }
 
 impl Theatre {
-    pub async fn open(setup: &Setup) -> Theatre {
+    pub(crate) async fn open(setup: &Setup) -> Theatre {
         let dns = dns::Server::start().await.unwrap();
         let mut servers = Vec::new();
         for cast in &setup.servers {
@@ -99,19 +99,19 @@ impl Theatre {
     }
 
     /// The arguments of a Holdline for this theatre.
-    pub fn arguments(&self, setup: &Setup) -> Vec<String> {
+    pub(crate) fn arguments(&self, setup: &Setup) -> Vec<String> {
         let mut arguments = vec![format!("--srv={}", setup.name), format!("--nameserver={}", self.dns.addr())];
         arguments.extend(setup.arguments.iter().cloned());
         arguments
     }
 
-    pub fn with(self, holdline: Holdline) -> Stage {
+    pub(crate) fn with(self, holdline: Holdline) -> Stage {
         Stage { dns: self.dns, servers: self.servers, labels: self.labels, holdline }
     }
 }
 
 /// All of it, running.
-pub struct Stage {
+pub(crate) struct Stage {
     pub dns: dns::Server,
     pub servers: Vec<Server>,
     /// The metric labels of the targets.
@@ -121,27 +121,27 @@ pub struct Stage {
 
 impl Stage {
     /// A UDP phone as the RFC has it.
-    pub fn phone(&self, user: &str) -> Phone {
+    pub(crate) fn phone(&self, user: &str) -> Phone {
         self.phone_like(user, |options| options)
     }
 
     /// A UDP phone that gives up after so long.
-    pub fn impatient(&self, user: &str, f: Duration) -> Phone {
+    pub(crate) fn impatient(&self, user: &str, f: Duration) -> Phone {
         self.phone_like(user, |options| phone::Options { timers: Timers::giving_up_after(f), ..options })
     }
 
     /// A phone with other options.
-    pub fn phone_like(&self, user: &str, change: impl FnOnce(phone::Options) -> phone::Options) -> Phone {
+    pub(crate) fn phone_like(&self, user: &str, change: impl FnOnce(phone::Options) -> phone::Options) -> Phone {
         phone(&self.holdline, user, change)
     }
 
     /// A series of the target at this place.
-    pub fn target(&self, place: usize, family: &str) -> String {
+    pub(crate) fn target(&self, place: usize, family: &str) -> String {
         format!("{family}{{target=\"{}\"}}", self.labels[place])
     }
 
     /// Which target is active: its place.
-    pub async fn active(&self) -> usize {
+    pub(crate) async fn active(&self) -> usize {
         let metrics = self.holdline.metrics().await;
         let active: Vec<usize> =
             (0..self.labels.len()).filter(|place| metrics.get(&self.target(*place, "target_active")) == 1).collect();
@@ -150,18 +150,18 @@ impl Stage {
     }
 
     /// Consecutive failures counted against a target.
-    pub async fn count(&self, place: usize) -> u64 {
+    pub(crate) async fn count(&self, place: usize) -> u64 {
         self.holdline.metrics().await.get(&self.target(place, "target_consecutive_register_failures"))
     }
 
     /// How often the three-strike rule has moved the fleet.
-    pub async fn failovers(&self) -> u64 {
+    pub(crate) async fn failovers(&self) -> u64 {
         self.holdline.metrics().await.get("failovers_total{reason=\"register_failures\"}")
     }
 }
 
 /// A phone of a Holdline's.
-pub fn phone(holdline: &Holdline, user: &str, change: impl FnOnce(phone::Options) -> phone::Options) -> Phone {
+pub(crate) fn phone(holdline: &Holdline, user: &str, change: impl FnOnce(phone::Options) -> phone::Options) -> Phone {
     let options = change(phone::Options::new(user, holdline.socket("phone", Transport::Udp)));
     let proxy = match options.transport {
         Transport::Udp => options.proxy,
@@ -172,6 +172,6 @@ pub fn phone(holdline: &Holdline, user: &str, change: impl FnOnce(phone::Options
 
 /// Registers, and must succeed.
 #[track_caller]
-pub fn registered(outcome: RegisterOutcome) {
+pub(crate) fn registered(outcome: RegisterOutcome) {
     assert!(outcome.is_registered(), "{outcome:?}");
 }

@@ -18,7 +18,7 @@ use crate::support::process::Process;
 use crate::support::wait::{PATIENCE, until, within};
 
 /// A running handset.
-pub struct Baresip {
+pub(crate) struct Baresip {
     process: Process,
     user: String,
     control: OwnedWriteHalf,
@@ -35,7 +35,7 @@ struct Heard {
 
 /// One event of the handset.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub(crate) struct Event {
     /// `REGISTER_OK`, `CALL_ESTABLISHED` …
     pub kind: String,
     /// What goes with it: why a call was closed, for instance.
@@ -44,7 +44,7 @@ pub struct Event {
 
 /// A call's media, by the handset's own report.
 #[derive(Debug, Clone)]
-pub struct Media {
+pub(crate) struct Media {
     /// RTP packets sent.
     pub sent: u64,
     /// RTP packets received from the peer.
@@ -59,12 +59,12 @@ pub struct Media {
 
 impl Baresip {
     /// Starts user 200, whose outbound proxy is `proxy`, over UDP.
-    pub async fn start(proxy: SocketAddr) -> Baresip {
+    pub(crate) async fn start(proxy: SocketAddr) -> Baresip {
         Self::start_as("200", proxy, Transport::Udp, None).await
     }
 
     /// Starts a handset of `user`; over TLS it trusts `authority` and nobody else.
-    pub async fn start_as(
+    pub(crate) async fn start_as(
         user: &str,
         proxy: SocketAddr,
         transport: Transport,
@@ -109,18 +109,18 @@ impl Baresip {
     }
 
     /// Its events so far.
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).events.clone()
     }
 
     /// How often an event has happened.
-    pub fn count(&self, kind: &str) -> usize {
+    pub(crate) fn count(&self, kind: &str) -> usize {
         self.events().iter().filter(|event| event.kind == kind).count()
     }
 
     /// Waits until an event has happened `times` times since the start, and returns the last's parameter. No registration and
     /// no transfer may have failed meanwhile.
-    pub async fn happened(&mut self, kind: &str, times: usize) -> String {
+    pub(crate) async fn happened(&mut self, kind: &str, times: usize) -> String {
         until(&format!("{}: {kind} the {times}. time", self.user), async || {
             assert!(self.process.ended().is_none(), "baresip ended: {}", self.process.output());
             let events = self.events();
@@ -132,12 +132,12 @@ impl Baresip {
     }
 
     /// Waits until it has been registered `times` times since the start, none of its tries having failed.
-    pub async fn registered(&mut self, times: usize) {
+    pub(crate) async fn registered(&mut self, times: usize) {
         self.happened("REGISTER_OK", times).await;
     }
 
     /// Waits until it says that it is registered, whether or not that was before its control port was connected to.
-    pub async fn is_registered(&mut self) {
+    pub(crate) async fn is_registered(&mut self) {
         let own = format!("sip:{}@{DOMAIN} ", self.user);
         let waited = within(PATIENCE, &own, async || {
             let report = self.command("reginfo", "").await;
@@ -147,12 +147,12 @@ impl Baresip {
     }
 
     /// Calls a user of the domain.
-    pub async fn dial(&mut self, user: &str) {
+    pub(crate) async fn dial(&mut self, user: &str) {
         self.command("dial", &format!("sip:{user}@{DOMAIN}")).await;
     }
 
     /// Gives one of its long commands (`accept`, `hold`, `resume`, `hangup` …) and returns what it says to that.
-    pub async fn command(&mut self, command: &str, parameters: &str) -> String {
+    pub(crate) async fn command(&mut self, command: &str, parameters: &str) -> String {
         let token = format!("{command}-{}", self.heard.lock().unwrap_or_else(PoisonError::into_inner).answers.len());
         let text = json!({"command": command, "params": parameters, "token": token}).to_string();
         let netstring = format!("{}:{text},", text.len());
@@ -167,7 +167,7 @@ impl Baresip {
     }
 
     /// The current call's media.
-    pub async fn media(&mut self) -> Media {
+    pub(crate) async fn media(&mut self) -> Media {
         let report = self.command("audio_debug", "").await;
         let number = |key: &str| after(&report, key).and_then(|text| text.parse().ok()).unwrap_or(0);
         let local = after(&report, "local: 0.0.0.0:").or_else(|| after(&report, "local: 127.0.0.1:"));
@@ -181,7 +181,7 @@ impl Baresip {
     }
 
     /// Waits until the current call's media satisfy `condition`.
-    pub async fn media_until(&mut self, what: &str, condition: impl Fn(&Media) -> bool) -> Media {
+    pub(crate) async fn media_until(&mut self, what: &str, condition: impl Fn(&Media) -> bool) -> Media {
         let what = format!("{}: {what}", self.user);
         let waited = within(PATIENCE, &what, async || {
             let media = self.media().await;
@@ -199,7 +199,7 @@ fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// A minute's tone, as a WAV file of 16-bit samples, 8,000 a second.
-pub fn sound() -> Vec<u8> {
+pub(crate) fn sound() -> Vec<u8> {
     const RATE: u32 = 8_000;
     let samples: Vec<u8> =
         (0..RATE * 60).flat_map(|n| if n % 20 < 10 { 4_000_i16 } else { -4_000 }.to_le_bytes()).collect();

@@ -14,11 +14,11 @@ const TALK: u64 = 25;
 
 /// How many calls a handset has had, to tell events of this one from those before.
 #[derive(Clone, Copy)]
-pub struct Nth(pub usize);
+pub(super) struct Nth(pub usize);
 
 /// Who ends a call.
 #[derive(Clone, Copy)]
-pub enum Ends {
+pub(super) enum Ends {
     /// Who called.
     Caller,
     /// Who was called.
@@ -26,7 +26,7 @@ pub enum Ends {
 }
 
 /// `caller` calls `callee`, which rings and answers.
-pub async fn set_up(caller: &mut Baresip, callee: &mut Baresip, user: &str, call: Nth) {
+pub(super) async fn set_up(caller: &mut Baresip, callee: &mut Baresip, user: &str, call: Nth) {
     let rang = caller.count("CALL_RINGING");
     let came = callee.count("CALL_INCOMING");
     caller.dial(user).await;
@@ -38,7 +38,7 @@ pub async fn set_up(caller: &mut Baresip, callee: &mut Baresip, user: &str, call
 }
 
 /// Each hears the other: packets arrive, and they come from the other's own RTP port.
-pub async fn talk(one: &mut Baresip, other: &mut Baresip) {
+pub(super) async fn talk(one: &mut Baresip, other: &mut Baresip) {
     let (before_one, before_other) = (one.media().await, other.media().await);
     for (listener, before, speaker) in
         [(&mut *one, &before_one, &before_other), (&mut *other, &before_other, &before_one)]
@@ -55,7 +55,7 @@ pub async fn talk(one: &mut Baresip, other: &mut Baresip) {
 }
 
 /// `holder` puts the call on hold, and takes it off again.
-pub async fn hold(holder: &mut Baresip, held: &mut Baresip) {
+pub(super) async fn hold(holder: &mut Baresip, held: &mut Baresip) {
     holder.command("hold", "").await;
     held.media_until("is not put on hold", |media| media.direction == "recvonly").await;
     holder.command("resume", "").await;
@@ -65,7 +65,7 @@ pub async fn hold(holder: &mut Baresip, held: &mut Baresip) {
 }
 
 /// One hangs up; both know that the call is over, and by whom.
-pub async fn hang_up(caller: &mut Baresip, callee: &mut Baresip, ends: Ends, call: Nth) {
+pub(super) async fn hang_up(caller: &mut Baresip, callee: &mut Baresip, ends: Ends, call: Nth) {
     let (by, of) = match ends {
         Ends::Caller => (caller, callee),
         Ends::Callee => (callee, caller),
@@ -76,7 +76,7 @@ pub async fn hang_up(caller: &mut Baresip, callee: &mut Baresip, ends: Ends, cal
 }
 
 /// A whole call, each holding the other once.
-pub async fn call(caller: &mut Baresip, callee: &mut Baresip, user: &str, ends: Ends, number: Nth) {
+pub(super) async fn call(caller: &mut Baresip, callee: &mut Baresip, user: &str, ends: Ends, number: Nth) {
     set_up(caller, callee, user, number).await;
     talk(caller, callee).await;
     hold(caller, callee).await;
@@ -87,14 +87,14 @@ pub async fn call(caller: &mut Baresip, callee: &mut Baresip, user: &str, ends: 
 }
 
 /// A registered handset of `user`.
-pub async fn handset(user: &str, holdline: &Holdline, transport: Transport, authority: &Authority) -> Baresip {
+pub(super) async fn handset(user: &str, holdline: &Holdline, transport: Transport, authority: &Authority) -> Baresip {
     let mut handset = Baresip::start_as(user, holdline.listener(transport), transport, Some(authority)).await;
     handset.is_registered().await;
     handset
 }
 
 /// What went wrong that no handset noticed: nothing may.
-pub async fn check_quiet(holdline: &Holdline) {
+pub(super) async fn check_quiet(holdline: &Holdline) {
     for labels in ["code_class=\"5xx\"", "code_class=\"6xx\""] {
         assert!(holdline.metric("holdline_responses_total", labels).await < 0.5, "{labels}");
     }

@@ -14,7 +14,7 @@ use crate::support::process::{Process, Signal};
 use crate::support::wait::until;
 
 /// A running Holdline.
-pub struct Holdline {
+pub(crate) struct Holdline {
     process: Process,
     arguments: Vec<String>,
     /// Its listener for UDP and TCP phones.
@@ -30,13 +30,23 @@ pub struct Holdline {
 
 impl Holdline {
     /// Starts one for the SRV record that `pbxs` make up, in this order of priority, and waits until it is ready.
-    pub async fn start(pbxs: &[&Kamailio], transport: Transport, authority: &Authority, options: &[&str]) -> Holdline {
+    pub(crate) async fn start(
+        pbxs: &[&Kamailio],
+        transport: Transport,
+        authority: &Authority,
+        options: &[&str],
+    ) -> Holdline {
         let port = |pbx: &&Kamailio| if transport == Transport::Tls { pbx.sips.port() } else { pbx.sip.port() };
         Self::before(&pbxs.iter().map(port).collect::<Vec<_>>(), transport, authority, options).await
     }
 
     /// The same for whatever listens at these ports of 127.0.0.1.
-    pub async fn before(ports: &[u16], transport: Transport, authority: &Authority, options: &[&str]) -> Holdline {
+    pub(crate) async fn before(
+        ports: &[u16],
+        transport: Transport,
+        authority: &Authority,
+        options: &[&str],
+    ) -> Holdline {
         let dns = Server::start().await.expect("a DNS server");
         let name = format!("_sip._{transport}.{DOMAIN}");
         let mut records = Vec::new();
@@ -82,34 +92,34 @@ impl Holdline {
     }
 
     /// Tells it to end; it drains first.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.process.signal(Signal::Terminate);
     }
 
     /// Waits for its end, and returns its exit code.
-    pub async fn ended(&mut self) -> i32 {
+    pub(crate) async fn ended(&mut self) -> i32 {
         until("Holdline's end", async || self.process.ended()).await
     }
 
     /// Starts `program` in its place, on the same addresses and state.
-    pub async fn start_again(&mut self, program: &str) {
+    pub(crate) async fn start_again(&mut self, program: &str) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         self.process = Process::start(folder, program, &self.arguments).expect("holdline starts");
         self.is_ready().await;
     }
 
     /// What it has logged since it was started last.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.process.output()
     }
 
     /// Where phones of this transport find it.
-    pub fn listener(&self, transport: Transport) -> SocketAddr {
+    pub(crate) fn listener(&self, transport: Transport) -> SocketAddr {
         if transport == Transport::Tls { self.sips } else { self.sip }
     }
 
     /// The sum of a metric over all its labels that contain `labels`.
-    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
         let (_, text) = http::get(self.admin, "/metrics").await.expect("metrics");
         let lines = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
@@ -118,7 +128,7 @@ impl Holdline {
     }
 
     /// Waits until it has rolled over `times` times because REGISTERs failed.
-    pub async fn rolled_over(&mut self, times: f64) {
+    pub(crate) async fn rolled_over(&mut self, times: f64) {
         until("a rollover", async || {
             self.assert_alive();
             let count = self.metric("holdline_failovers_total", "reason=\"register_failures\"").await;
@@ -128,7 +138,7 @@ impl Holdline {
     }
 
     /// What it has logged as a warning or an error.
-    pub fn complaints(&self) -> Vec<String> {
+    pub(crate) fn complaints(&self) -> Vec<String> {
         let output = self.process.output();
         output.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).map(str::to_owned).collect()
     }

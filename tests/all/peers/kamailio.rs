@@ -14,7 +14,7 @@ use crate::support::process::{Process, Signal};
 use crate::support::wait::until;
 
 /// A running registrar.
-pub struct Kamailio {
+pub(crate) struct Kamailio {
     process: Process,
     /// UDP and TCP.
     pub sip: SocketAddr,
@@ -24,7 +24,7 @@ pub struct Kamailio {
 
 /// One row of its location table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
+pub(crate) struct Location {
     /// User part of the address of record.
     pub aor: String,
     /// The Contact's URI.
@@ -39,7 +39,7 @@ pub struct Location {
 
 impl Kamailio {
     /// Starts one that grants registrations of at most `max_expires` seconds, and waits until it answers.
-    pub async fn start(authority: &Authority, max_expires: u32) -> Kamailio {
+    pub(crate) async fn start(authority: &Authority, max_expires: u32) -> Kamailio {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (certificate, key) = authority.issue(&[DOMAIN]);
         let at = |name: &str| folder.path().join(name).display().to_string();
@@ -92,7 +92,7 @@ impl Kamailio {
     }
 
     /// Its location table.
-    pub async fn locations(&self) -> Vec<Location> {
+    pub(crate) async fn locations(&self) -> Vec<Location> {
         let dump = self.call("ul.dump", json!([])).await.expect("ul.dump");
         let mut rows = Vec::new();
         for domain in list(&dump["Domains"]) {
@@ -114,7 +114,7 @@ impl Kamailio {
     }
 
     /// Waits until its location table has `count` rows.
-    pub async fn registered(&self, count: usize) -> Vec<Location> {
+    pub(crate) async fn registered(&self, count: usize) -> Vec<Location> {
         until(&format!("{count} locations at {}", self.sip), async || {
             Some(self.locations().await).filter(|rows| rows.len() == count)
         })
@@ -122,7 +122,7 @@ impl Kamailio {
     }
 
     /// Has it send an OPTIONS to whatever Contact it holds for `user`, and returns the final status it got.
-    pub async fn options(&self, user: &str) -> u64 {
+    pub(crate) async fn options(&self, user: &str) -> u64 {
         let uri = format!("sip:{user}@{DOMAIN}");
         // To itself, so that its own lookup chooses Contact, Path and connection.
         let next = format!("sip:{}", self.sip);
@@ -132,7 +132,7 @@ impl Kamailio {
     }
 
     /// Kills, stops or continues all its processes.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
 

@@ -12,7 +12,7 @@ use crate::support::process::Process;
 use crate::support::wait::until;
 
 /// What the phones do.
-pub struct Plan {
+pub(crate) struct Plan {
     /// How many phones: `phone1` …
     pub phones: usize,
     /// How they talk to their outbound proxy.
@@ -26,7 +26,7 @@ pub struct Plan {
 }
 
 /// Running phones.
-pub struct Sipp {
+pub(crate) struct Sipp {
     process: Process,
     phones: usize,
     /// Where the phones say they listen.
@@ -37,7 +37,7 @@ pub struct Sipp {
 
 /// One 2xx a phone got.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Granted {
+pub(crate) struct Granted {
     /// The user part.
     pub phone: String,
     /// The 2xx's Contact header.
@@ -46,7 +46,7 @@ pub struct Granted {
 
 impl Sipp {
     /// Starts phones whose outbound proxy is `proxy`.
-    pub fn start(plan: &Plan, proxy: SocketAddr, tunnel: Option<Tunnel>) -> Sipp {
+    pub(crate) fn start(plan: &Plan, proxy: SocketAddr, tunnel: Option<Tunnel>) -> Sipp {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let fields = (1..=plan.phones)
             .map(|phone| format!("phone{phone};[authentication username=phone{phone} password=secret]\n"));
@@ -71,7 +71,7 @@ impl Sipp {
     }
 
     /// Every 2xx so far.
-    pub fn granted(&self) -> Vec<Granted> {
+    pub(crate) fn granted(&self) -> Vec<Granted> {
         let log = self.process.read("log");
         log.lines()
             .filter_map(|line| line.strip_prefix("registered "))
@@ -84,7 +84,7 @@ impl Sipp {
     }
 
     /// Waits until each phone has been granted at least `times` registrations.
-    pub async fn each_granted(&mut self, times: usize) -> Vec<Granted> {
+    pub(crate) async fn each_granted(&mut self, times: usize) -> Vec<Granted> {
         until(&format!("each phone registered {times} times"), async || {
             let all = self.granted();
             let ended = self.process.ended();
@@ -100,14 +100,14 @@ impl Sipp {
     }
 
     /// The Request-URIs of the OPTIONS that came to the phones.
-    pub fn options(&self) -> Vec<String> {
+    pub(crate) fn options(&self) -> Vec<String> {
         let log = self.process.read("log");
         let uris = log.lines().filter_map(|line| line.strip_prefix("options uri="));
         uris.map(|uri| uri.trim_end_matches(" SIP/2.0").to_owned()).collect()
     }
 
     /// Waits for the end of the plan: every phone's every registration answered with 200, by SIPp's own count.
-    pub async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         let code = until("SIPp's end", async || self.process.ended()).await;
         let (succeeded, failed) = (self.count("SuccessfulCall(C)"), self.count("FailedCall(C)"));
         let errors = self.process.read("errors");
@@ -115,7 +115,7 @@ impl Sipp {
     }
 
     /// Waits until a phone has had to send a REGISTER again.
-    pub async fn retransmitted(&self) {
+    pub(crate) async fn retransmitted(&self) {
         until("a retransmission", async || (self.count("Retransmissions(C)") > Some(0)).then_some(())).await;
     }
 
@@ -126,7 +126,7 @@ impl Sipp {
 }
 
 /// A counter from the last line of a SIPp's statistics (`-trace_stat -stf statistics`).
-pub fn statistic(process: &Process, name: &str) -> Option<usize> {
+pub(crate) fn statistic(process: &Process, name: &str) -> Option<usize> {
     let statistics = process.read("statistics");
     // The last line may be half written.
     let mut lines = statistics[..=statistics.rfind('\n')?].lines();

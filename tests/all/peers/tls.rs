@@ -15,7 +15,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// A certificate authority for one test.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
     folder: TempDir,
@@ -23,7 +23,7 @@ pub struct Authority {
 
 impl Authority {
     /// A fresh one, its certificate in a file ([`Authority::file`]).
-    pub fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let key = KeyPair::generate().expect("a key");
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, "test authority");
@@ -35,12 +35,12 @@ impl Authority {
     }
 
     /// Its own certificate, PEM.
-    pub fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// Certificate and key for these names, PEM.
-    pub fn issue(&self, names: &[&str]) -> (String, String) {
+    pub(crate) fn issue(&self, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let parameters = CertificateParams::new(names).expect("names");
@@ -49,7 +49,7 @@ impl Authority {
     }
 
     /// As [`Authority::issue`], in files.
-    pub fn issue_files(&self, names: &[&str]) -> (PathBuf, PathBuf) {
+    pub(crate) fn issue_files(&self, names: &[&str]) -> (PathBuf, PathBuf) {
         let (certificate, key) = self.issue(names);
         let at = |name: &str| self.folder.path().join(name);
         std::fs::write(at("certificate.pem"), certificate).expect("a file");
@@ -59,14 +59,14 @@ impl Authority {
 }
 
 /// TCP in here, TLS out there. Dropping it closes its connections.
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     entrance: SocketAddr,
     _tasks: JoinSet<()>,
 }
 
 impl Tunnel {
     /// Leads to `server`, whose certificate must be `authority`'s, for `name`.
-    pub async fn open(server: SocketAddr, name: &str, authority: &Authority) -> Tunnel {
+    pub(crate) async fn open(server: SocketAddr, name: &str, authority: &Authority) -> Tunnel {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(authority.certificate.as_bytes()).expect("PEM");
         roots.add(root).expect("a root");
@@ -95,7 +95,7 @@ impl Tunnel {
     }
 
     /// Where TCP goes in.
-    pub fn entrance(&self) -> SocketAddr {
+    pub(crate) fn entrance(&self) -> SocketAddr {
         self.entrance
     }
 }

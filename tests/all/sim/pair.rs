@@ -14,7 +14,7 @@ const SEEDS: u64 = 200;
 
 /// Who calls whom, over what.
 #[derive(Debug, Clone, Copy)]
-pub struct Way {
+pub(super) struct Way {
     /// The phone calls; else it is called.
     pub outward: bool,
     pub phone: Transport,
@@ -22,7 +22,7 @@ pub struct Way {
 }
 
 /// Two agents and the network between them.
-pub struct Pair {
+pub(super) struct Pair {
     pub world: World,
     pub caller: usize,
     pub callee: usize,
@@ -33,8 +33,8 @@ pub struct Pair {
 }
 
 impl Way {
-    pub const OUT: Way = Way { outward: true, phone: Transport::Udp, upstream: Transport::Udp };
-    pub const IN: Way = Way { outward: false, ..Way::OUT };
+    pub(super) const OUT: Way = Way { outward: true, phone: Transport::Udp, upstream: Transport::Udp };
+    pub(super) const IN: Way = Way { outward: false, ..Way::OUT };
 
     /// Half of the seeds each way; half of them by datagrams all the way, a quarter each with TCP on one side.
     fn of(seed: u64) -> Way {
@@ -47,7 +47,7 @@ impl Way {
     }
 
     /// Both directions, with every transport on either side.
-    pub fn all() -> impl Iterator<Item = Way> {
+    pub(super) fn all() -> impl Iterator<Item = Way> {
         [true, false].into_iter().flat_map(|outward| {
             Transport::ALL
                 .into_iter()
@@ -58,7 +58,7 @@ impl Way {
 
 impl Pair {
     /// A registered phone, and the PBX it is registered at. Nothing is lost yet.
-    pub fn new(way: Way, seed: u64) -> Pair {
+    pub(super) fn new(way: Way, seed: u64) -> Pair {
         let mut world = World::new(Setup { transport: way.upstream, seed, ..Setup::default() });
         let phone = world.phone(way.phone);
         world.register(phone);
@@ -71,37 +71,37 @@ impl Pair {
         Pair { world, caller, callee, uri, begun }
     }
 
-    pub fn caller(&self) -> &Ua {
+    pub(super) fn caller(&self) -> &Ua {
         &self.world.uas[self.caller]
     }
 
-    pub fn callee(&self) -> &Ua {
+    pub(super) fn callee(&self) -> &Ua {
         &self.world.uas[self.callee]
     }
 
-    pub fn callee_mut(&mut self) -> &mut Ua {
+    pub(super) fn callee_mut(&mut self) -> &mut Ua {
         &mut self.world.uas[self.callee]
     }
 
     /// The caller asks for something outside a dialog. The number of the request.
-    pub fn ask(&mut self, method: &str, extra: &str, body: &str) -> usize {
+    pub(super) fn ask(&mut self, method: &str, extra: &str, body: &str) -> usize {
         let uri = self.uri.clone();
         self.world.act(self.caller, |ua, now| ua.outside(method, &uri, extra, body, now));
         self.caller().asked.len() - 1
     }
 
     /// One end asks for something in its first dialog. The number of the request.
-    pub fn ask_inside(&mut self, who: usize, method: &str, extra: &str, body: &str) -> usize {
+    pub(super) fn ask_inside(&mut self, who: usize, method: &str, extra: &str, body: &str) -> usize {
         self.ask_in(who, 0, method, extra, body)
     }
 
-    pub fn ask_in(&mut self, who: usize, dialog: usize, method: &str, extra: &str, body: &str) -> usize {
+    pub(super) fn ask_in(&mut self, who: usize, dialog: usize, method: &str, extra: &str, body: &str) -> usize {
         self.world.act(who, |ua, now| ua.inside(dialog, method, extra, body, now));
         self.world.uas[who].asked.len() - 1
     }
 
     /// Waits for the final answer of a request.
-    pub fn wait(&mut self, who: usize, asked: usize) -> u16 {
+    pub(super) fn wait(&mut self, who: usize, asked: usize) -> u16 {
         let what = format!("an answer to {}", self.world.uas[who].asked[asked].method);
         self.world.run_to(240 * SECOND, &what, |world| {
             let asked = &world.uas[who].asked[asked];
@@ -111,12 +111,12 @@ impl Pair {
     }
 
     /// Waits until a condition of one end holds.
-    pub fn wait_for(&mut self, who: usize, what: &str, done: impl Fn(&Ua) -> bool) {
+    pub(super) fn wait_for(&mut self, who: usize, what: &str, done: impl Fn(&Ua) -> bool) {
         self.world.run_to(240 * SECOND, what, |world| done(&world.uas[who]));
     }
 
     /// A call up to the ACK. The number of the INVITE.
-    pub fn call(&mut self) -> usize {
+    pub(super) fn call(&mut self) -> usize {
         let invite = self.ask("INVITE", "", "v=0");
         let (caller, callee) = (self.caller, self.callee);
         assert_eq!(self.wait(caller, invite), 200, "{}", self.ladder());
@@ -125,7 +125,7 @@ impl Pair {
     }
 
     /// One end hangs up.
-    pub fn hang_up(&mut self, who: usize) {
+    pub(super) fn hang_up(&mut self, who: usize) {
         let bye = self.ask_inside(who, "BYE", "", "");
         let status = self.wait(who, bye);
         // Whom the phone's BYE does not reach within four seconds, and who was left, counts as dead.
@@ -133,24 +133,24 @@ impl Pair {
         assert!(status == 200 || given_up, "{status}\n{}", self.ladder());
     }
 
-    pub fn ladder(&self) -> String {
+    pub(super) fn ladder(&self) -> String {
         self.world.ladder[self.begun..].join("\n")
     }
 
     /// The rungs since the phone registered, without their times.
-    pub fn steps(&self) -> Vec<&str> {
+    pub(super) fn steps(&self) -> Vec<&str> {
         self.world.ladder[self.begun..].iter().map(|rung| &rung[10..]).collect()
     }
 
     /// Since the phone registered, the network must have carried exactly these messages at these times.
     #[track_caller]
-    pub fn assert_ladder(&self, expected: &str) {
+    pub(super) fn assert_ladder(&self, expected: &str) {
         assert_rungs(&self.world.ladder[self.begun..], expected);
     }
 
     /// Time passes until every timer has run: each request got exactly one final answer, each answer its ACK, nobody got what
     /// he could make nothing of, and Holdline has forgotten it all.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.world.run_for(400 * SECOND);
         for ua in &self.world.uas {
             assert_eq!(ua.surprises, [""; 0], "{:?}\n{}", ua.place, self.ladder());
@@ -167,7 +167,7 @@ impl Pair {
 
 /// Plays a flow in good weather over every pair of transports, then with a tenth of the datagrams lost and a tenth doubled,
 /// under many seeds.
-pub fn play(flow: impl Fn(&mut Pair)) {
+pub(super) fn play(flow: impl Fn(&mut Pair)) {
     for way in Way::all() {
         let mut pair = Pair::new(way, 1);
         flow(&mut pair);
@@ -179,7 +179,7 @@ pub fn play(flow: impl Fn(&mut Pair)) {
 }
 
 /// As [`play`], in one direction only.
-pub fn play_one_way(outward: bool, flow: impl Fn(&mut Pair)) {
+pub(super) fn play_one_way(outward: bool, flow: impl Fn(&mut Pair)) {
     for way in Way::all().filter(|way| way.outward == outward) {
         let mut pair = Pair::new(way, 1);
         flow(&mut pair);

@@ -25,7 +25,7 @@ struct Transaction {
 
 /// One phone.
 #[derive(Debug)]
-pub struct Phone {
+pub(crate) struct Phone {
     pub index: usize,
     pub addr: SocketAddr,
     pub transport: Transport,
@@ -54,7 +54,7 @@ pub struct Phone {
 }
 
 impl Phone {
-    pub fn new(index: usize, transport: Transport, conn: Option<ConnId>) -> Phone {
+    pub(crate) fn new(index: usize, transport: Transport, conn: Option<ConnId>) -> Phone {
         let ip = IpAddr::from([10, 1, (index / 250) as u8, (index % 250) as u8 + 1]);
         Phone {
             index,
@@ -79,12 +79,12 @@ impl Phone {
     }
 
     /// Final codes only.
-    pub fn codes(&self) -> Vec<u16> {
+    pub(crate) fn codes(&self) -> Vec<u16> {
         self.finals.iter().map(|(code, _)| *code).collect()
     }
 
     /// Forgets all answers but the last.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.finals.drain(..self.finals.len().saturating_sub(1));
         self.last_branches.drain(..self.last_branches.len().saturating_sub(1));
         self.provisionals.clear();
@@ -92,16 +92,16 @@ impl Phone {
     }
 
     /// As a phone that keeps no nonce from one registration to the next.
-    pub fn forget_nonce(&mut self) {
+    pub(crate) fn forget_nonce(&mut self) {
         self.authorization = None;
     }
 
     /// True if its last REGISTER was answered 200.
-    pub fn registered(&self) -> bool {
+    pub(crate) fn registered(&self) -> bool {
         self.current.is_none() && self.finals.last().is_some_and(|(code, _)| *code == 200)
     }
 
-    pub fn flow(&self) -> Flow {
+    pub(crate) fn flow(&self) -> Flow {
         match self.conn {
             Some(conn) => Flow::Conn(conn),
             None => Flow::Udp { socket: PHONE_UDP, local: LISTEN.parse().expect("literal"), remote: self.addr },
@@ -109,22 +109,22 @@ impl Phone {
     }
 
     /// It lost its connection and opened another.
-    pub fn reconnected(&mut self, conn: ConnId) {
+    pub(crate) fn reconnected(&mut self, conn: ConnId) {
         self.conn = Some(conn);
     }
 
-    pub fn is_at(&self, flow: Flow) -> bool {
+    pub(crate) fn is_at(&self, flow: Flow) -> bool {
         match flow {
             Flow::Conn(conn) => self.conn == Some(conn),
             Flow::Udp { remote, .. } => self.conn.is_none() && remote == self.addr,
         }
     }
 
-    pub fn contact(&self) -> String {
+    pub(crate) fn contact(&self) -> String {
         format!("sip:{}@{};transport={}", 200 + self.index, self.addr, self.transport)
     }
 
-    pub fn begin_register(&mut self, now: Instant) -> Bytes {
+    pub(crate) fn begin_register(&mut self, now: Instant) -> Bytes {
         self.cseq += 1;
         self.branches += 1;
         let (n, user, addr) = (self.index, 200 + self.index, self.addr);
@@ -160,7 +160,7 @@ impl Phone {
     }
 
     /// Takes a message; what the phone sends back at once.
-    pub fn receive(&mut self, bytes: &Bytes, now: Instant) -> Option<Bytes> {
+    pub(crate) fn receive(&mut self, bytes: &Bytes, now: Instant) -> Option<Bytes> {
         let code: Result<u16, _> = what(bytes).parse();
         let Ok(code) = code else {
             self.received.push(bytes.clone());
@@ -203,7 +203,7 @@ impl Phone {
     }
 
     /// What the phone sends when its timer fires.
-    pub fn timeout(&mut self, now: Instant) -> Option<Bytes> {
+    pub(crate) fn timeout(&mut self, now: Instant) -> Option<Bytes> {
         let current = self.current.as_mut()?;
         if current.gives_up <= now {
             self.timer_f += 1;
@@ -218,7 +218,7 @@ impl Phone {
         None
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let current = self.current.as_ref()?;
         Some(current.resend.map_or(current.gives_up, |at| at.min(current.gives_up)))
     }

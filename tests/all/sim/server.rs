@@ -10,7 +10,7 @@ use super::world::{header, headers, what};
 
 /// How a server behaves from now on.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// Challenges, then registers.
     Normal,
     /// Takes everything and answers nothing.
@@ -38,7 +38,7 @@ pub enum Manner {
 }
 
 /// What a message made the server do.
-pub enum Turn {
+pub(crate) enum Turn {
     Nothing,
     Answers(Vec<(Duration, Bytes)>),
     Refuse,
@@ -46,7 +46,7 @@ pub enum Turn {
 }
 
 /// One server.
-pub struct Server {
+pub(crate) struct Server {
     pub name: String,
     pub manner: Manner,
     /// Everything that arrived, with its time.
@@ -57,7 +57,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(name: &str) -> Server {
+    pub(crate) fn new(name: &str) -> Server {
         Server {
             name: name.to_owned(),
             manner: Manner::Normal,
@@ -68,14 +68,14 @@ impl Server {
     }
 
     /// Forgets what was noted for assertions, and answers that no retransmission asks for any more.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.received.clear();
         self.answered.clear();
         self.seen.clear();
     }
 
     /// REGISTERs that arrived, retransmissions not counted.
-    pub fn registers(&self) -> usize {
+    pub(crate) fn registers(&self) -> usize {
         let mut branches: Vec<String> = self
             .received
             .iter()
@@ -88,11 +88,11 @@ impl Server {
     }
 
     /// The last request that arrived.
-    pub fn last(&self) -> &Bytes {
+    pub(crate) fn last(&self) -> &Bytes {
         &self.received.last().expect("something arrived").1
     }
 
-    pub fn refuses_open(&self, transport: Transport) -> Option<(Cause, Duration)> {
+    pub(crate) fn refuses_open(&self, transport: Transport) -> Option<(Cause, Duration)> {
         if transport == Transport::Udp {
             return None;
         }
@@ -104,7 +104,7 @@ impl Server {
         }
     }
 
-    pub fn receive(&mut self, bytes: &Bytes, now: Instant) -> Turn {
+    pub(crate) fn receive(&mut self, bytes: &Bytes, now: Instant) -> Turn {
         self.received.push((now, bytes.clone()));
         if what(bytes).parse::<u16>().is_ok() || what(bytes) == "ACK" {
             return Turn::Nothing;
@@ -149,7 +149,7 @@ impl Server {
         format!("nonce-of-{}", self.name)
     }
 
-    pub fn ok(&self, request: &[u8]) -> Bytes {
+    pub(crate) fn ok(&self, request: &[u8]) -> Bytes {
         let contacts: Vec<String> = headers(request, "Contact").iter().map(|c| format!("Contact: {c}\r\n")).collect();
         self.answer(request, 200, &contacts.concat())
     }
@@ -159,7 +159,7 @@ impl Server {
         self.answer(request, 401, &challenge)
     }
 
-    pub fn answer(&self, request: &[u8], code: u16, extra: &str) -> Bytes {
+    pub(crate) fn answer(&self, request: &[u8], code: u16, extra: &str) -> Bytes {
         let vias: Vec<String> = headers(request, "Via").iter().map(|via| format!("Via: {via}\r\n")).collect();
         let tag = if code == 100 { String::new() } else { format!(";tag=s{}", self.name) };
         format!(

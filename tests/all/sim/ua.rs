@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where an agent lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     Phone(usize),
     Pbx(SocketAddr),
 }
 
 /// What an agent does with an INVITE outside a dialog.
 #[derive(Debug, Clone, Default)]
-pub struct Manner {
+pub(crate) struct Manner {
     /// 180 after so long.
     pub rings: Option<Duration>,
     /// This status after so long; never without.
@@ -41,7 +41,7 @@ pub struct Manner {
 
 /// A request it sent.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub method: String,
     pub bytes: Bytes,
     pub provisionals: Vec<u16>,
@@ -60,7 +60,7 @@ pub struct Asked {
 
 /// A request it got.
 #[derive(Debug, Clone)]
-pub struct Got {
+pub(crate) struct Got {
     pub method: String,
     pub request: Bytes,
     pub status: Option<u16>,
@@ -73,7 +73,7 @@ pub struct Got {
 
 /// One end of a dialog.
 #[derive(Debug, Clone)]
-pub struct Dialog {
+pub(crate) struct Dialog {
     pub call_id: String,
     pub local: String,
     pub remote: String,
@@ -84,7 +84,7 @@ pub struct Dialog {
 
 /// The agent.
 #[derive(Debug)]
-pub struct Ua {
+pub(crate) struct Ua {
     pub place: Place,
     pub manner: Manner,
     pub asked: Vec<Asked>,
@@ -101,7 +101,7 @@ pub struct Ua {
 }
 
 impl Ua {
-    pub fn new(place: Place, name: &str, addr: SocketAddr, transport: Transport, user: usize) -> Ua {
+    pub(crate) fn new(place: Place, name: &str, addr: SocketAddr, transport: Transport, user: usize) -> Ua {
         let manner = Manner { rings: Some(T1 / 5), answers: Some((Duration::from_secs(2), 200)), ..Manner::default() };
         Ua {
             place,
@@ -124,7 +124,7 @@ impl Ua {
     }
 
     /// A request outside a dialog. The answer's number in `asked` is the last one.
-    pub fn outside(&mut self, method: &str, uri: &str, extra: &str, body: &str, now: Instant) -> Vec<Bytes> {
+    pub(crate) fn outside(&mut self, method: &str, uri: &str, extra: &str, body: &str, now: Instant) -> Vec<Bytes> {
         self.serial += 1;
         let call = format!("{}-{}@{}", self.name, self.serial, self.addr.ip());
         let dialog = Dialog {
@@ -139,7 +139,7 @@ impl Ua {
     }
 
     /// The same request again with these headers more, as after a challenge or a redirection: same call, next CSeq.
-    pub fn again(&mut self, asked: usize, uri: &str, extra: &str, body: &str, now: Instant) -> Vec<Bytes> {
+    pub(crate) fn again(&mut self, asked: usize, uri: &str, extra: &str, body: &str, now: Instant) -> Vec<Bytes> {
         let before = self.asked[asked].bytes.clone();
         let dialog = Dialog {
             call_id: header(&before, "Call-ID").expect("a Call-ID"),
@@ -154,21 +154,21 @@ impl Ua {
     }
 
     /// A request inside a dialog.
-    pub fn inside(&mut self, dialog: usize, method: &str, extra: &str, body: &str, now: Instant) -> Vec<Bytes> {
+    pub(crate) fn inside(&mut self, dialog: usize, method: &str, extra: &str, body: &str, now: Instant) -> Vec<Bytes> {
         self.dialogs[dialog].cseq += 1;
         let dialog = self.dialogs[dialog].clone();
         vec![self.ask(&dialog, method, extra, body, now)]
     }
 
     /// CANCEL of an INVITE it sent.
-    pub fn cancel(&mut self, asked: usize, now: Instant) -> Vec<Bytes> {
+    pub(crate) fn cancel(&mut self, asked: usize, now: Instant) -> Vec<Bytes> {
         let invite = self.asked[asked].clone();
         let bytes = Self::hop_by_hop(&invite.bytes, "CANCEL", None);
         vec![self.keep("CANCEL", &invite.branch, bytes, now)]
     }
 
     /// What goes into the ACK of a 2xx, for an INVITE that made no offer.
-    pub fn answer_in_ack(&mut self, body: &str) {
+    pub(crate) fn answer_in_ack(&mut self, body: &str) {
         if let Some(asked) = self.asked.last_mut() {
             body.clone_into(&mut asked.ack_body);
         }
@@ -241,7 +241,7 @@ impl Ua {
     }
 
     /// Takes a message; what it sends at once.
-    pub fn receive(&mut self, bytes: &Bytes, now: Instant) -> Vec<Bytes> {
+    pub(crate) fn receive(&mut self, bytes: &Bytes, now: Instant) -> Vec<Bytes> {
         match what(bytes).parse::<u16>() {
             Ok(status) => self.response(status, bytes, now),
             Err(_) => self.request(bytes, now),
@@ -410,7 +410,7 @@ impl Ua {
     }
 
     /// Answers a request it got.
-    pub fn respond(&mut self, index: usize, status: u16, now: Instant) -> Vec<Bytes> {
+    pub(crate) fn respond(&mut self, index: usize, status: u16, now: Instant) -> Vec<Bytes> {
         let request = self.got[index].request.clone();
         let (number, method) = cseq(&request);
         let to = header(&request, "To").unwrap_or_default();
@@ -460,7 +460,7 @@ impl Ua {
     }
 
     /// What it sends when a timer fires.
-    pub fn timeout(&mut self, now: Instant) -> Vec<Bytes> {
+    pub(crate) fn timeout(&mut self, now: Instant) -> Vec<Bytes> {
         let mut out = Vec::new();
         let (due, later): (Vec<_>, Vec<_>) = self.planned.drain(..).partition(|(at, _, _)| *at <= now);
         self.planned = later;
@@ -488,7 +488,7 @@ impl Ua {
         out
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let waits = self.asked.iter().filter(|asked| asked.finals.is_empty() && !asked.timed_out);
         let asked = waits.map(|asked| asked.resend.map_or(asked.end, |(at, _)| at.min(asked.end)));
         let got = self.got.iter().filter_map(|got| got.resend.map(|(at, _)| at.min(got.end)));
@@ -496,18 +496,18 @@ impl Ua {
     }
 
     /// The final status of a request it sent; 0 while there is none.
-    pub fn status(&self, asked: usize) -> u16 {
+    pub(crate) fn status(&self, asked: usize) -> u16 {
         self.asked.get(asked).and_then(|asked| asked.finals.first()).map_or(0, |(status, _)| *status)
     }
 
     /// How many requests with this method arrived.
-    pub fn count(&self, method: &str) -> usize {
+    pub(crate) fn count(&self, method: &str) -> usize {
         self.got.iter().filter(|got| got.method == method).count()
     }
 }
 
 /// CSeq number and method.
-pub fn cseq(bytes: &[u8]) -> (u32, String) {
+pub(super) fn cseq(bytes: &[u8]) -> (u32, String) {
     let value = header(bytes, "CSeq").unwrap_or_default();
     let mut words = value.split_whitespace();
     (words.next().and_then(|n| n.parse().ok()).unwrap_or(0), words.next().unwrap_or_default().to_owned())
@@ -535,7 +535,7 @@ fn uri_of(contact: &str) -> String {
 }
 
 /// Each element of every Record-Route, top first.
-pub fn record_routes(message: &[u8]) -> Vec<String> {
+pub(super) fn record_routes(message: &[u8]) -> Vec<String> {
     headers(message, "Record-Route").iter().flat_map(|line| line.split(',').map(|r| r.trim().to_owned())).collect()
 }
 

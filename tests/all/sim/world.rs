@@ -21,16 +21,16 @@ use super::ua::{Place, Ua, cseq};
 use crate::support::simulated::{self, Beginning, PHONE_TCP, UPSTREAM};
 
 /// Where the phones' listener is.
-pub const LISTEN: &str = "10.0.0.1:5060";
+pub(crate) const LISTEN: &str = "10.0.0.1:5060";
 /// Where the upstream side is bound.
-pub const BOUND: &str = "192.0.2.1:5080";
+pub(crate) const BOUND: &str = "192.0.2.1:5080";
 
 /// The domain of the phones and of the targets.
 const DOMAIN: &str = "pbx.example.com";
 
 /// Something that will happen.
 #[derive(Debug)]
-pub enum Happening {
+pub(crate) enum Happening {
     Core(NetEvent),
     Phone(usize, Bytes),
     PhoneTimer(usize),
@@ -40,7 +40,7 @@ pub enum Happening {
 }
 
 /// The simulated network.
-pub struct World {
+pub(crate) struct World {
     pub core: Core,
     pub metrics: Arc<Metrics>,
     pub now: Instant,
@@ -74,7 +74,7 @@ pub struct World {
 }
 
 /// How a world begins.
-pub struct Setup {
+pub(crate) struct Setup {
     pub proxy: Settings,
     pub transport: Transport,
     pub failures: u32,
@@ -99,7 +99,7 @@ impl Default for Setup {
 }
 
 /// A world with one registered UDP phone, and the phone's number.
-pub fn registered(setup: Setup) -> (World, usize) {
+pub(crate) fn registered(setup: Setup) -> (World, usize) {
     let mut world = World::new(setup);
     let phone = world.phone(Transport::Udp);
     world.register(phone);
@@ -109,24 +109,24 @@ pub fn registered(setup: Setup) -> (World, usize) {
 }
 
 /// The address of a target called `a`, `b` …
-pub fn address(name: &str) -> SocketAddr {
+pub(crate) fn address(name: &str) -> SocketAddr {
     let last = name.as_bytes()[0] - b'a' + 10;
     SocketAddr::new(IpAddr::from([198, 51, 100, last]), 5060)
 }
 
 /// The SRV label of a target.
-pub fn label(name: &str) -> String {
+pub(crate) fn label(name: &str) -> String {
     format!("{name}.{DOMAIN}:5060")
 }
 
 /// A record set with these targets in order of priority.
-pub fn records(names: &[&str]) -> RecordSet {
+pub(crate) fn records(names: &[&str]) -> RecordSet {
     simulated::records(DOMAIN, names.iter().map(|name| (*name, address(name).ip())), Duration::from_secs(300))
 }
 
 impl World {
     /// A world whose DNS answers at once.
-    pub fn new(setup: Setup) -> World {
+    pub(crate) fn new(setup: Setup) -> World {
         let dns = vec![Ok(records(&setup.targets))];
         let mut world = World::begin(setup, dns);
         world.run_for(Duration::from_millis(10));
@@ -134,7 +134,7 @@ impl World {
     }
 
     /// A world whose lookups go unanswered until `dns` is filled.
-    pub fn without_dns(setup: Setup) -> World {
+    pub(crate) fn without_dns(setup: Setup) -> World {
         World::begin(setup, Vec::new())
     }
 
@@ -188,34 +188,34 @@ impl World {
     }
 
     /// Seconds since the world began.
-    pub fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         (self.now - self.begun).as_secs_f64()
     }
 
     /// A target's server.
-    pub fn server(&mut self, name: &str) -> &mut Server {
+    pub(crate) fn server(&mut self, name: &str) -> &mut Server {
         self.servers.get_mut(&address(name)).expect("a target of the setup")
     }
 
     /// How many connections Holdline has to a target.
-    pub fn connections(&self, name: &str) -> usize {
+    pub(crate) fn connections(&self, name: &str) -> usize {
         let addr = address(name);
         self.conns.values().filter(|to| **to == addr).count()
     }
 
     /// The active target, `a`, `b` …; empty before there is one.
-    pub fn active(&self) -> String {
+    pub(crate) fn active(&self) -> String {
         let label = self.core.upstream().active().map(|(target, _)| target.label.to_string()).unwrap_or_default();
         label.split('.').next().unwrap_or_default().to_owned()
     }
 
     /// Consecutive failures counted.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.core.upstream().consecutive_failures()
     }
 
     /// Adds a handset and gives its number. `203.0.113.x` are behind NAT, `10.…` are not.
-    pub fn phone(&mut self, transport: Transport) -> usize {
+    pub(crate) fn phone(&mut self, transport: Transport) -> usize {
         let index = self.phones.len();
         let conn = (transport != Transport::Udp).then(|| ConnId(2 * index as u64 + 1));
         let phone = Phone::new(index, transport, conn);
@@ -236,21 +236,21 @@ impl World {
     }
 
     /// An agent that calls and is called in the place of a phone. Gives its number.
-    pub fn ua_of_phone(&mut self, phone: usize) -> usize {
+    pub(crate) fn ua_of_phone(&mut self, phone: usize) -> usize {
         let (addr, transport) = (self.phones[phone].addr, self.phones[phone].transport);
         self.uas.push(Ua::new(Place::Phone(phone), &format!("p{phone}"), addr, transport, 200 + phone));
         self.uas.len() - 1
     }
 
     /// An agent that calls and is called in the place of a target.
-    pub fn ua_of_target(&mut self, name: &str) -> usize {
+    pub(crate) fn ua_of_target(&mut self, name: &str) -> usize {
         let addr = address(name);
         self.uas.push(Ua::new(Place::Pbx(addr), name, addr, self.transport, 900));
         self.uas.len() - 1
     }
 
     /// What a target knows a phone by: the URI of the Contact it was given last.
-    pub fn contact_at(&self, name: &str, phone: usize) -> String {
+    pub(crate) fn contact_at(&self, name: &str, phone: usize) -> String {
         let user = format!("<sip:{}@", 200 + phone);
         let received = &self.servers[&address(name)].received;
         let register = received
@@ -263,7 +263,7 @@ impl World {
     }
 
     /// An agent acts now.
-    pub fn act(&mut self, ua: usize, act: impl FnOnce(&mut Ua, Instant) -> Vec<Bytes>) {
+    pub(crate) fn act(&mut self, ua: usize, act: impl FnOnce(&mut Ua, Instant) -> Vec<Bytes>) {
         let now = self.now;
         let sent = act(&mut self.uas[ua], now);
         self.ua_sends(ua, sent);
@@ -282,7 +282,7 @@ impl World {
     }
 
     /// A target sends on the newest connection Holdline has to it; without one by datagram, or over one of its own.
-    pub fn target_sends(&mut self, addr: SocketAddr, bytes: Bytes) {
+    pub(crate) fn target_sends(&mut self, addr: SocketAddr, bytes: Bytes) {
         let conn = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).max_by_key(|conn| conn.0);
         let name = self.servers[&addr].name.clone();
         self.rung(&format!("{name}→holdline {}", what(&bytes)));
@@ -306,12 +306,12 @@ impl World {
     }
 
     /// Forgets what the servers got: a fleet's traffic over hours is not kept.
-    pub fn forget_traffic(&mut self) {
+    pub(crate) fn forget_traffic(&mut self) {
         self.servers.values_mut().for_each(Server::forget);
     }
 
     /// A TCP phone's connection is gone, and it has a new one.
-    pub fn reconnect(&mut self, phone: usize) {
+    pub(crate) fn reconnect(&mut self, phone: usize) {
         let Flow::Conn(conn) = self.phones[phone].flow() else { return };
         self.core.handle(Event::Net(NetEvent::Closed { conn, cause: Cause::Reset }), self.now);
         self.serial += 1;
@@ -330,14 +330,14 @@ impl World {
     }
 
     /// The handset sends a REGISTER now.
-    pub fn register(&mut self, phone: usize) {
+    pub(crate) fn register(&mut self, phone: usize) {
         let bytes = self.phones[phone].begin_register(self.now);
         self.phone_sends(phone, bytes);
         self.arm_phone(phone);
     }
 
     /// Every table of what is in flight is empty, and the metric says so.
-    pub fn assert_nothing_in_flight(&mut self) {
+    pub(crate) fn assert_nothing_in_flight(&mut self) {
         self.gather();
         assert_eq!(self.metrics.transactions.get(), 0, "the metric\n{}", self.ladder.join("\n"));
         for (table, size) in self.core.tables() {
@@ -351,7 +351,7 @@ impl World {
     }
 
     /// The handset sends these bytes now.
-    pub fn phone_sends(&mut self, phone: usize, bytes: Bytes) {
+    pub(crate) fn phone_sends(&mut self, phone: usize, bytes: Bytes) {
         let from = &self.phones[phone];
         let flow = from.flow();
         self.rung(&format!("phone {phone}→holdline {}", what(&bytes)));
@@ -359,7 +359,7 @@ impl World {
     }
 
     /// A target sends these bytes on the newest connection Holdline has to it.
-    pub fn server_sends(&mut self, name: &str, bytes: Bytes) {
+    pub(crate) fn server_sends(&mut self, name: &str, bytes: Bytes) {
         let addr = address(name);
         let conn = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).max_by_key(|conn| conn.0);
         let conn = conn.expect("Holdline is connected to it");
@@ -367,7 +367,7 @@ impl World {
     }
 
     /// Lets time pass up to a moment, doing everything due on the way.
-    pub fn run_until(&mut self, end: Instant) {
+    pub(crate) fn run_until(&mut self, end: Instant) {
         loop {
             let next = self.queue.peek().map(|Reverse((at, _))| *at);
             let timeout = self.core.poll_timeout();
@@ -392,19 +392,19 @@ impl World {
     }
 
     /// Forgets what was noted for assertions, so that days can pass.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.ladder.clear();
         self.phones.iter_mut().for_each(Phone::forget);
         self.servers.values_mut().for_each(Server::forget);
     }
 
     /// Lets time pass.
-    pub fn run_for(&mut self, time: Duration) {
+    pub(crate) fn run_for(&mut self, time: Duration) {
         self.run_until(self.now + time);
     }
 
     /// Lets time pass until `done`, at most so long. Panics with the ladder if it never is.
-    pub fn run_to(&mut self, limit: Duration, what: &str, done: impl Fn(&World) -> bool) {
+    pub(crate) fn run_to(&mut self, limit: Duration, what: &str, done: impl Fn(&World) -> bool) {
         let end = self.now + limit;
         while !done(self) {
             let next = self.queue.peek().map(|Reverse((at, _))| *at);
@@ -415,21 +415,21 @@ impl World {
     }
 
     /// The operator moves to the next target.
-    pub fn roll(&mut self) -> Rollover {
+    pub(crate) fn roll(&mut self) -> Rollover {
         let rolled = self.core.roll(None, self.now).expect("a next target");
         self.perform();
         rolled
     }
 
     /// Other settings of the proxy from now on.
-    pub fn reload(&mut self, proxy: Settings) {
+    pub(crate) fn reload(&mut self, proxy: Settings) {
         let upstream = self.core.upstream().settings().clone();
         self.core.handle(Event::Settings(Box::new(Reload { proxy, upstream })), self.now);
         self.perform();
     }
 
     /// A server closes every connection Holdline has to it (a reset), at once.
-    pub fn reset(&mut self, name: &str) {
+    pub(crate) fn reset(&mut self, name: &str) {
         let addr = address(name);
         let conns: Vec<ConnId> = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).collect();
         for conn in conns {
@@ -508,7 +508,7 @@ impl World {
     }
 
     /// Brings the metrics up to date, as before a scrape.
-    pub fn gather(&self) {
+    pub(crate) fn gather(&self) {
         self.metrics.gather(self.core.facts(), &self.core.levels());
     }
 
@@ -652,7 +652,7 @@ fn is_reliable(phone: &Phone) -> bool {
 }
 
 /// Method or status of a message, for the ladder.
-pub fn what(bytes: &[u8]) -> String {
+pub(crate) fn what(bytes: &[u8]) -> String {
     let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     let mut words = line.split(' ');
@@ -661,12 +661,12 @@ pub fn what(bytes: &[u8]) -> String {
 }
 
 /// The value of the first header with this name (as written), without the name.
-pub fn header(bytes: &[u8], name: &str) -> Option<String> {
+pub(crate) fn header(bytes: &[u8], name: &str) -> Option<String> {
     values(bytes, name).next()
 }
 
 /// Every value of a header, top first.
-pub fn headers(bytes: &[u8], name: &str) -> Vec<String> {
+pub(crate) fn headers(bytes: &[u8], name: &str) -> Vec<String> {
     values(bytes, name).collect()
 }
 

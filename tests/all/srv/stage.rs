@@ -22,16 +22,16 @@ use crate::support::wait::in_time;
 use crate::transport::certificates::Files;
 
 /// The domain of every name here.
-pub const DOMAIN: &str = "pbx.example";
+pub(super) const DOMAIN: &str = "pbx.example";
 
-pub struct Stage {
+pub(super) struct Stage {
     pub dns: dns::Server,
     state: TempDir,
 }
 
 /// What one call gave.
 #[derive(Debug)]
-pub struct Seen {
+pub(super) struct Seen {
     pub status: i32,
     pub stdout: String,
     pub stderr: String,
@@ -39,12 +39,12 @@ pub struct Seen {
 }
 
 impl Stage {
-    pub async fn open() -> Stage {
+    pub(super) async fn open() -> Stage {
         Stage { dns: dns::Server::start().await.unwrap(), state: tempfile::tempdir().unwrap() }
     }
 
     /// Publishes these targets; each host is on loopback.
-    pub fn publish(&self, labels: &str, records: &[Srv]) -> String {
+    pub(super) fn publish(&self, labels: &str, records: &[Srv]) -> String {
         let name = format!("{labels}.{DOMAIN}");
         self.dns.set_srv(&name, 300, records);
         for record in records.iter().filter(|record| record.target != ".") {
@@ -54,16 +54,16 @@ impl Stage {
     }
 
     /// Where looks are kept.
-    pub fn kept(&self) -> PathBuf {
+    pub(super) fn kept(&self) -> PathBuf {
         self.state.path().join("holdline/srv")
     }
 
-    pub fn state(&self) -> &Path {
+    pub(super) fn state(&self) -> &Path {
         self.state.path()
     }
 
     /// A command that asks this stage's DNS server and keeps its looks here, without the caller's environment.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::from(binary::holdline([&["srv"], arguments].concat()));
         command.env("XDG_STATE_HOME", self.state.path());
         if !arguments.iter().any(|argument| argument.starts_with("--nameserver") || *argument == "--recent") {
@@ -73,12 +73,12 @@ impl Stage {
         command
     }
 
-    pub async fn srv(&self, arguments: &[&str]) -> Seen {
+    pub(super) async fn srv(&self, arguments: &[&str]) -> Seen {
         run(self.command(arguments)).await
     }
 
     /// The JSON of one NAME, and the exit status, which must be what the JSON says.
-    pub async fn json(&self, arguments: &[&str]) -> (i32, Value) {
+    pub(super) async fn json(&self, arguments: &[&str]) -> (i32, Value) {
         let seen = self.srv(&[&["--json"], arguments].concat()).await;
         let report = seen.json();
         assert_eq!(report["exit_status"], seen.status, "{report:#}");
@@ -86,7 +86,7 @@ impl Stage {
     }
 }
 
-pub async fn run(mut command: Command) -> Seen {
+pub(super) async fn run(mut command: Command) -> Seen {
     let started = Instant::now();
     let Output { status, stdout, stderr } = in_time("its end by itself", command.output()).await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
@@ -100,13 +100,13 @@ pub async fn run(mut command: Command) -> Seen {
 
 impl Seen {
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Standard output must have all these parts; line ends count as spaces, so that wrapping does not matter.
     #[track_caller]
-    pub fn says(&self, parts: &[&str]) {
+    pub(super) fn says(&self, parts: &[&str]) {
         let text = self.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in parts {
             assert!(text.contains(part), "no {part:?} in\n{}\n{}", self.stdout, self.stderr);
@@ -115,7 +115,7 @@ impl Seen {
 }
 
 /// Codes of all findings of this severity.
-pub fn codes(look: &Value, severity: &str) -> Vec<String> {
+pub(super) fn codes(look: &Value, severity: &str) -> Vec<String> {
     let findings = look["findings"].as_array().unwrap();
     let of = findings.iter().filter(|finding| finding["severity"] == severity);
     of.map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
@@ -123,35 +123,35 @@ pub fn codes(look: &Value, severity: &str) -> Vec<String> {
 
 /// The finding with this code.
 #[track_caller]
-pub fn finding<'a>(look: &'a Value, code: &str) -> &'a Value {
+pub(super) fn finding<'a>(look: &'a Value, code: &str) -> &'a Value {
     let findings = look["findings"].as_array().unwrap();
     findings.iter().find(|finding| finding["code"] == code).unwrap_or_else(|| panic!("no {code} in {look:#}"))
 }
 
 /// A registrar that answers, on UDP and TCP, and on TLS with this certificate.
-pub fn registrar(name: &str, files: Option<&Files>) -> Registrar {
+pub(super) fn registrar(name: &str, files: Option<&Files>) -> Registrar {
     with_tls(name, files.map(|files| server_config(files, None)))
 }
 
-pub fn with_tls(name: &str, tls: Option<Arc<ServerConfig>>) -> Registrar {
+pub(super) fn with_tls(name: &str, tls: Option<Arc<ServerConfig>>) -> Registrar {
     Registrar::start(Options { tls, ..Options::named(name) }).unwrap()
 }
 
 /// This certificate, and where those of clients must come from.
-pub fn server_config(files: &Files, clients: Option<&Path>) -> Arc<ServerConfig> {
+pub(super) fn server_config(files: &Files, clients: Option<&Path>) -> Arc<ServerConfig> {
     let chain = vec![CertificateDer::from_pem_file(&files.cert).unwrap()];
     let roots: Vec<_> = clients.iter().map(|file| CertificateDer::from_pem_file(file).unwrap()).collect();
     tls::server(chain, PrivateKeyDer::from_pem_file(&files.key).unwrap(), &roots).unwrap()
 }
 
 /// A registrar that behaves so.
-pub async fn behaving(name: &str, behaviour: Behaviour) -> Registrar {
+pub(super) async fn behaving(name: &str, behaviour: Behaviour) -> Registrar {
     let registrar = registrar(name, None);
     registrar.behave(behaviour).await.unwrap();
     registrar
 }
 
 /// The port for a transport.
-pub fn port(registrar: &Registrar, transport: Transport) -> u16 {
+pub(super) fn port(registrar: &Registrar, transport: Transport) -> u16 {
     registrar.addr(transport).port()
 }

@@ -17,14 +17,14 @@ const QUIET: [&str; 5] = [
 ];
 
 /// A command that runs the binary with these arguments, without the caller's environment and without input.
-pub fn holdline(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+pub(crate) fn holdline(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdline"));
     command.args(arguments).env_clear().stdin(Stdio::null());
     command
 }
 
 /// `holdline run` on loopback with these arguments; a flag that is among them replaces the usual one.
-pub fn run(arguments: &[impl AsRef<str>]) -> Command {
+pub(crate) fn run(arguments: &[impl AsRef<str>]) -> Command {
     let flag = |argument: &str| argument.split('=').next().map(str::to_owned);
     let given = |quiet: &&&str| arguments.iter().any(|given| flag(given.as_ref()) == flag(quiet));
     let mut command = holdline(QUIET.iter().filter(|quiet| !given(quiet)));
@@ -33,37 +33,37 @@ pub fn run(arguments: &[impl AsRef<str>]) -> Command {
 }
 
 /// Where a socket was bound, by the lines of the log so far.
-pub fn bound(lines: &[Value], side: &str, transport: &str) -> Option<SocketAddr> {
+pub(crate) fn bound(lines: &[Value], side: &str, transport: &str) -> Option<SocketAddr> {
     let is = |line: &&Value| line["message"] == "listening" && line["side"] == side && line["transport"] == transport;
     address(lines.iter().find(is)?)
 }
 
 /// The address that a line of the log names.
-pub fn address(line: &Value) -> Option<SocketAddr> {
+pub(crate) fn address(line: &Value) -> Option<SocketAddr> {
     line["address"].as_str()?.parse().ok()
 }
 
 /// True for a line of the log whose message begins so.
-pub fn begins(line: &Value, message: &str) -> bool {
+pub(crate) fn begins(line: &Value, message: &str) -> bool {
     line["message"].as_str().is_some_and(|text| text.starts_with(message))
 }
 
 /// Sends a process a signal by its name.
 #[track_caller]
-pub fn signal(id: u32, name: &str) {
+pub(crate) fn signal(id: u32, name: &str) {
     let sent = Command::new("kill").args(["-s", name, &id.to_string()]).status().expect("kill");
     assert!(sent.success(), "{name} to {id}");
 }
 
 /// A running Holdline whose log the test reads line by line, killed when the test ends. A process that dies closes the pipe,
 /// and so ends a wait.
-pub struct Running {
+pub(crate) struct Running {
     pub child: Child,
     log: Option<BufReader<ChildStderr>>,
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Running {
+    pub(crate) fn start(mut command: Command) -> Running {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = BufReader::new(child.stderr.take().expect("piped"));
         Running { child, log: Some(log) }
@@ -71,7 +71,7 @@ impl Running {
 
     /// Log lines up to the first with a message that begins so.
     #[track_caller]
-    pub fn until(&mut self, message: &str) -> Vec<Value> {
+    pub(crate) fn until(&mut self, message: &str) -> Vec<Value> {
         let log = self.log.as_mut().expect("a log that is still read");
         let mut lines = Vec::new();
         loop {
@@ -86,21 +86,21 @@ impl Running {
 
     /// Log lines up to the one that names the admin listener, and its address: everything is bound then.
     #[track_caller]
-    pub fn until_bound(&mut self) -> (Vec<Value>, SocketAddr) {
+    pub(crate) fn until_bound(&mut self) -> (Vec<Value>, SocketAddr) {
         let lines = self.until("admin: ");
         let admin = lines.last().and_then(address).expect("the admin listener's address");
         (lines, admin)
     }
 
     /// Nobody reads the log any more. It is taken from the pipe all the same: a full one would stop the process.
-    pub fn ignore_log(&mut self) {
+    pub(crate) fn ignore_log(&mut self) {
         if let Some(mut log) = self.log.take() {
             std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         }
     }
 
     #[track_caller]
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
 }

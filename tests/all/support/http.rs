@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::wait::{PATIENCE, in_time};
 
 /// Asks once, and blocks.
-pub fn get_blocking(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+pub(crate) fn get_blocking(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = std::net::TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request(address, path).as_bytes())?;
@@ -21,7 +21,7 @@ pub fn get_blocking(address: SocketAddr, path: &str) -> io::Result<(u16, String)
 ///
 /// # Panics
 /// When no answer comes in time.
-pub async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let ask = async {
         let mut stream = tokio::net::TcpStream::connect(address).await?;
         stream.write_all(request(address, path).as_bytes()).await?;

@@ -12,7 +12,7 @@ const PAIRS: u16 = 5_000;
 ///
 /// It stays this process's until the process ends: a locked file stands for it, since nobody can bind the port on behalf of the
 /// program that will. Two test processes on one machine, from whatever folder, so never get the same one.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     let locks = std::env::temp_dir().join("holdline-test-ports");
@@ -31,7 +31,7 @@ pub fn free_port() -> u16 {
 }
 
 /// The same as an address.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 

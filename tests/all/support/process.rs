@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const LIFETIME: &str = "900";
 
 /// A running program in a process group of its own. Dropping it kills the group.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     /// Its files, removed with it.
     folder: TempDir,
@@ -20,7 +20,7 @@ pub struct Process {
 
 /// What is sent to every process of a group.
 #[derive(Debug, Clone, Copy)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// No process can catch it.
     Kill,
     /// Ends a program that keeps its house.
@@ -35,12 +35,12 @@ pub enum Signal {
 
 impl Process {
     /// Starts `program` in `folder`, which it believes to be its user's home. What it prints goes to `output` there.
-    pub fn start(folder: TempDir, program: &str, arguments: &[String]) -> io::Result<Process> {
+    pub(crate) fn start(folder: TempDir, program: &str, arguments: &[String]) -> io::Result<Process> {
         Self::spawn(folder, program, arguments, Stdio::null())
     }
 
     /// The same for a program that is told what to do line by line ([`Process::say`]).
-    pub fn start_listening(folder: TempDir, program: &str, arguments: &[String]) -> io::Result<Process> {
+    pub(crate) fn start_listening(folder: TempDir, program: &str, arguments: &[String]) -> io::Result<Process> {
         Self::spawn(folder, program, arguments, Stdio::piped())
     }
 
@@ -66,38 +66,38 @@ impl Process {
     ///
     /// # Panics
     /// When it does not listen, or no longer.
-    pub fn say(&mut self, line: &str) {
+    pub(crate) fn say(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().expect("a program that listens");
         input.write_all(format!("{line}\n").as_bytes()).expect("it takes the line");
     }
 
     /// Where its files are.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// A file of its folder.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// What it has printed so far, or written to another file of its folder.
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read(self.file(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// What it has printed so far.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.read("output")
     }
 
     /// Its exit code, once it has ended (-1 where a signal ended it).
-    pub fn ended(&mut self) -> Option<i32> {
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         self.child.try_wait().ok().flatten().map(|status| status.code().unwrap_or(-1))
     }
 
     /// The process numbers of the program and its children, without the `timeout` in front.
-    pub fn members(&self) -> Vec<u32> {
+    pub(crate) fn members(&self) -> Vec<u32> {
         let group = self.child.id();
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
@@ -106,7 +106,7 @@ impl Process {
     }
 
     /// Sends a signal to the program and its children.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let name = match signal {
             Signal::Kill => "-KILL",
             Signal::Interrupt => "-INT",

@@ -10,14 +10,14 @@ use holdline::proxy::{Core, Settings, Socket, Start};
 use holdline::upstream::{self, Persisted, Record, RecordSet, Source, Upstream};
 
 /// The socket of UDP phones.
-pub const PHONE_UDP: SocketId = SocketId(0);
+pub(crate) const PHONE_UDP: SocketId = SocketId(0);
 /// The listener of TCP phones.
-pub const PHONE_TCP: SocketId = SocketId(1);
+pub(crate) const PHONE_TCP: SocketId = SocketId(1);
 /// The upstream side's socket.
-pub const UPSTREAM: SocketId = SocketId(2);
+pub(crate) const UPSTREAM: SocketId = SocketId(2);
 
 /// A core that begins.
-pub struct Beginning {
+pub(crate) struct Beginning {
     pub proxy: Settings,
     pub upstream: upstream::Settings,
     pub restored: Option<Persisted>,
@@ -31,7 +31,7 @@ pub struct Beginning {
 
 impl Beginning {
     /// The core, as it is at `now`.
-    pub fn core(self, now: Instant) -> Core {
+    pub(crate) fn core(self, now: Instant) -> Core {
         let Beginning { proxy, upstream, restored, transport, listen, bound, seed } = self;
         let upstream = Upstream::new(upstream, restored, seed, now);
         let socket = |id, side, transport, local| Socket { id, side, transport, local, advertise: None };
@@ -45,12 +45,16 @@ impl Beginning {
 }
 
 /// The upstream's settings for an SRV name of this domain, everything else at its default.
-pub fn srv(domain: &str, transport: Transport) -> upstream::Settings {
+pub(crate) fn srv(domain: &str, transport: Transport) -> upstream::Settings {
     upstream::Settings::new(Source::Srv { name: format!("_sip._udp.{domain}") }, transport)
 }
 
 /// A record set of `host`s of this domain, one address each, in order of priority.
-pub fn records<'a>(domain: &str, hosts: impl IntoIterator<Item = (&'a str, IpAddr)>, ttl: Duration) -> RecordSet {
+pub(crate) fn records<'a>(
+    domain: &str,
+    hosts: impl IntoIterator<Item = (&'a str, IpAddr)>,
+    ttl: Duration,
+) -> RecordSet {
     let records = (0..).zip(hosts).map(|(place, (host, address))| Record {
         priority: 10 * (place + 1),
         weight: 100,

@@ -5,24 +5,24 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use super::wait::PATIENCE;
 
 /// A UDP socket on any port, as a phone's or a server's.
-pub fn udp() -> UdpSocket {
+pub(crate) fn udp() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     socket
 }
 
 /// A TCP listener on any port.
-pub fn listener() -> TcpListener {
+pub(crate) fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").expect("a port")
 }
 
 /// A connection to this listener.
-pub fn connected(address: SocketAddr) -> TcpStream {
+pub(crate) fn connected(address: SocketAddr) -> TcpStream {
     bounded(TcpStream::connect(address).expect("the listener"))
 }
 
 /// The next connection that comes.
-pub fn accepted(listener: &TcpListener) -> TcpStream {
+pub(crate) fn accepted(listener: &TcpListener) -> TcpStream {
     bounded(listener.accept().expect("a connection").0)
 }
 

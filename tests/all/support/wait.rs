@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Longer than anything that is waited for takes on a busy machine; reached only by a failing test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at something that cannot say by itself that it has changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -14,14 +14,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When the time is over, with `what` was waited for.
-pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let waited = within(PATIENCE, what, async || condition().await.ok_or_else(String::new)).await;
     waited.unwrap_or_else(|late| panic!("{late}"))
 }
 
 /// Waits until `condition` gives something, at most `patience`. The error says what was waited for and what the condition
 /// last saw.
-pub async fn within<T>(
+pub(crate) async fn within<T>(
     patience: Duration,
     what: &str,
     mut condition: impl AsyncFnMut() -> Result<T, String>,
@@ -41,7 +41,7 @@ pub async fn within<T>(
 
 /// Waits until a condition holds, at most [`PATIENCE`], without a runtime.
 #[track_caller]
-pub fn until_blocking(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until_blocking(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
@@ -53,7 +53,7 @@ pub fn until_blocking(what: &str, mut condition: impl FnMut() -> bool) {
 ///
 /// # Panics
 /// When the time is over, with `what` was waited for.
-pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(PATIENCE, future).await;
     waited.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain: {what}"))
 }

@@ -7,7 +7,7 @@ use rcgen::{
 };
 
 /// An authority, and a directory for what it signs.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     dir: tempfile::TempDir,
     pub file: PathBuf,
@@ -15,13 +15,13 @@ pub struct Authority {
 
 /// A certificate and its key in PEM files.
 #[derive(Clone)]
-pub struct Files {
+pub(crate) struct Files {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,24 +33,24 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), dir, file }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A good certificate for these names or addresses.
-    pub fn sign(&self, file: &str, names: &[&str]) -> Files {
+    pub(crate) fn sign(&self, file: &str, names: &[&str]) -> Files {
         self.sign_with(file, names, |_| {})
     }
 
-    pub fn expired(&self, file: &str, names: &[&str]) -> Files {
+    pub(crate) fn expired(&self, file: &str, names: &[&str]) -> Files {
         self.sign_with(file, names, |params| params.not_after = date_time_ymd(2020, 1, 1))
     }
 
-    pub fn sip_uri(&self, file: &str, uri: &str) -> Files {
+    pub(crate) fn sip_uri(&self, file: &str, uri: &str) -> Files {
         self.sign_with(file, &[], |params| params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())])
     }
 
-    pub fn sign_with(&self, file: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Files {
+    pub(crate) fn sign_with(&self, file: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Files {
         let mut params = params(file, names);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -59,7 +59,7 @@ impl Authority {
     }
 
     /// A certificate that nobody signed but itself.
-    pub fn self_signed(&self, file: &str, names: &[&str], ca: bool) -> Files {
+    pub(crate) fn self_signed(&self, file: &str, names: &[&str], ca: bool) -> Files {
         let mut params = params(file, names);
         if ca {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -16,7 +16,7 @@ const DOMAIN: &str = "example.com";
 
 /// What comes of an attempt to connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opens {
+pub(crate) enum Opens {
     AtOnce,
     Never(Cause),
     /// The test says when, with [`Bench::opened`] or [`Bench::open_failed`].
@@ -24,7 +24,7 @@ pub enum Opens {
 }
 
 /// A bench with two phone-side listeners (UDP, TCP) and one upstream socket.
-pub struct Bench {
+pub(crate) struct Bench {
     pub core: Core,
     pub now: Instant,
     pub opens: Opens,
@@ -40,7 +40,7 @@ pub struct Bench {
 }
 
 /// A target called `a`, `b` …, at a documentation address.
-pub fn records(names: &[&str], six: bool) -> RecordSet {
+pub(crate) fn records(names: &[&str], six: bool) -> RecordSet {
     simulated::records(DOMAIN, names.iter().map(|name| (*name, ip(name, six))), Duration::from_secs(3600))
 }
 
@@ -51,14 +51,14 @@ fn ip(name: &str, six: bool) -> IpAddr {
 
 impl Bench {
     /// DNS answered with the targets `a` and `b`, and nothing has happened yet.
-    pub fn new(transport: Transport, six: bool, proxy: Settings) -> Bench {
+    pub(crate) fn new(transport: Transport, six: bool, proxy: Settings) -> Bench {
         let mut bench = Bench::without_dns(transport, six, proxy);
         bench.handle(Event::Lookup(Ok(records(&["a", "b"], six))));
         bench
     }
 
     #[allow(clippy::disallowed_methods)]
-    pub fn without_dns(transport: Transport, six: bool, proxy: Settings) -> Bench {
+    pub(crate) fn without_dns(transport: Transport, six: bool, proxy: Settings) -> Bench {
         let now = Instant::now();
         let (listen, bound) =
             if six { ("[fd00::1]:5060", "[2001:db8::1]:5080") } else { ("10.0.0.1:5060", "192.0.2.1:5080") };
@@ -83,49 +83,49 @@ impl Bench {
     }
 
     /// The flow of a UDP phone.
-    pub fn phone(&self, remote: SocketAddr) -> Flow {
+    pub(crate) fn phone(&self, remote: SocketAddr) -> Flow {
         Flow::Udp { socket: PHONE_UDP, local: self.listen, remote }
     }
 
     /// A datagram, or a framed message.
-    pub fn receive(&mut self, flow: Flow, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, flow: Flow, bytes: &[u8]) {
         self.net(NetEvent::Received { flow, bytes: Bytes::copy_from_slice(bytes) });
     }
 
-    pub fn net(&mut self, event: NetEvent) {
+    pub(crate) fn net(&mut self, event: NetEvent) {
         self.handle(Event::Net(event));
     }
 
-    pub fn handle(&mut self, event: Event) {
+    pub(crate) fn handle(&mut self, event: Event) {
         self.core.handle(event, self.now);
         self.perform();
     }
 
-    pub fn lookup(&mut self, result: Result<RecordSet, LookupFailure>) {
+    pub(crate) fn lookup(&mut self, result: Result<RecordSet, LookupFailure>) {
         self.handle(Event::Lookup(result));
     }
 
     /// A TCP phone connects.
-    pub fn accept(&mut self, conn: u64, remote: SocketAddr) {
+    pub(crate) fn accept(&mut self, conn: u64, remote: SocketAddr) {
         let (side, socket, local) = (Side::Phone, PHONE_TCP, self.listen);
         let conn = ConnId(conn);
         self.net(NetEvent::Accepted { conn, side, transport: Transport::Tcp, socket, local, remote });
     }
 
-    pub fn opened(&mut self, index: usize) {
+    pub(crate) fn opened(&mut self, index: usize) {
         let (conn, hop) = self.pending.remove(index);
         self.conns.insert(conn, hop);
         let local = self.bound;
         self.net(NetEvent::Opened { conn, local });
     }
 
-    pub fn open_failed(&mut self, index: usize, cause: Cause) {
+    pub(crate) fn open_failed(&mut self, index: usize, cause: Cause) {
         let (conn, _) = self.pending.remove(index);
         self.net(NetEvent::OpenFailed { conn, cause, detail: "on the bench".into() });
     }
 
     /// Lets time pass; panics where the core asks to be woken for ever without letting it pass.
-    pub fn advance(&mut self, time: Duration) {
+    pub(crate) fn advance(&mut self, time: Duration) {
         let end = self.now + time;
         let mut idle = 0;
         while self.core.poll_timeout() <= end {
@@ -140,17 +140,17 @@ impl Bench {
     }
 
     /// Time passes unnoticed, as when the machine was asleep.
-    pub fn sleep(&mut self, time: Duration) {
+    pub(crate) fn sleep(&mut self, time: Duration) {
         self.now += time;
     }
 
     /// What was sent since the last call.
-    pub fn take(&mut self) -> Vec<(Flow, Bytes)> {
+    pub(crate) fn take(&mut self) -> Vec<(Flow, Bytes)> {
         std::mem::take(&mut self.sent)
     }
 
     /// Performs what the core wants without an event: after a call into it.
-    pub fn handle_nothing(&mut self) {
+    pub(crate) fn handle_nothing(&mut self) {
         self.perform();
     }
 
@@ -179,7 +179,7 @@ impl Bench {
 }
 
 /// True for a flow to a phone.
-pub fn is_to_phone(flow: Flow) -> bool {
+pub(crate) fn is_to_phone(flow: Flow) -> bool {
     match flow {
         Flow::Udp { socket, .. } => socket != UPSTREAM,
         Flow::Conn(conn) => conn.0 % 2 == 1,
@@ -188,7 +188,7 @@ pub fn is_to_phone(flow: Flow) -> bool {
 
 /// An answer to what was forwarded: its Vias, From, To, Call-ID and CSeq, odd headers, a fold, a compact name, and a body
 /// that is no text.
-pub fn response(request: &[u8], status: u16) -> Vec<u8> {
+pub(crate) fn response(request: &[u8], status: u16) -> Vec<u8> {
     let mut out = format!("SIP/2.0 {status} ").into_bytes();
     let head = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(request.len());
     let mut copied = false;

@@ -8,7 +8,7 @@ use crate::message_mutations::{Pieces, name_of};
 
 /// What is known about the hop that a message took.
 #[derive(Debug, Clone, Copy)]
-pub struct Hop<'a> {
+pub(super) struct Hop<'a> {
     /// Where the sender's packets come from.
     pub source: SocketAddr,
     /// What our own Via must begin with: `SIP/2.0/UDP 192.0.2.1:5080`.
@@ -24,13 +24,13 @@ pub struct Hop<'a> {
 
 /// What of the received bytes goes on: the message, without line ends before it and bytes beyond Content-Length, each fold a
 /// space.
-pub fn proper(raw: &[u8]) -> Vec<u8> {
+pub(super) fn proper(raw: &[u8]) -> Vec<u8> {
     let whole = whole(raw);
     if whole.windows(4).any(|four| four == b"\r\n\r\n") { Pieces::of(&whole).unfolded().join() } else { whole }
 }
 
 /// What of the received bytes is the message, folds as they came.
-pub fn whole(raw: &[u8]) -> Vec<u8> {
+pub(super) fn whole(raw: &[u8]) -> Vec<u8> {
     let skip = raw.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let raw = &raw[skip..];
     let Some(head) = raw.windows(4).position(|four| four == b"\r\n\r\n") else { return raw.to_vec() };
@@ -44,7 +44,7 @@ pub fn whole(raw: &[u8]) -> Vec<u8> {
 }
 
 /// `Err` says in which line a request that was forwarded differs from what was sent where it must not.
-pub fn forwarded(sent: &[u8], arrived: &[u8], hop: &Hop<'_>) -> Result<(), String> {
+pub(super) fn forwarded(sent: &[u8], arrived: &[u8], hop: &Hop<'_>) -> Result<(), String> {
     let sent = proper(sent);
     let (a, b) = (Pieces::of(&sent), Pieces::of(arrived));
     same("start line", &a.start, &b.start)?;
@@ -106,7 +106,7 @@ pub fn forwarded(sent: &[u8], arrived: &[u8], hop: &Hop<'_>) -> Result<(), Strin
 
 /// `Err` says where a response that was relayed differs from what came, but for our Via on top (and, in a REGISTER's 2xx,
 /// the Contacts).
-pub fn relayed(came: &[u8], arrived: &[u8]) -> Result<(), String> {
+pub(super) fn relayed(came: &[u8], arrived: &[u8]) -> Result<(), String> {
     let (a, b) = (Pieces::of(&proper(came)), Pieces::of(arrived));
     same("start line", &a.start, &b.start)?;
     same("body", &a.body, &b.body)?;

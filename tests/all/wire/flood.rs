@@ -15,7 +15,7 @@ use super::bench::{Bench, Opens, is_to_phone, records, response};
 
 /// One thing that happens. Every number is taken modulo what there is.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub(super) enum Step {
     /// A phone sends this.
     Phone(u8, Vec<u8>),
     /// Upstream sends this, on its connection (0 … 7) or from its address by datagram.
@@ -61,7 +61,7 @@ struct Stage {
 }
 
 /// Plays a script. Panics where a promise is broken.
-pub fn play(steps: &[Step], choice: u8) {
+pub(super) fn play(steps: &[Step], choice: u8) {
     let transport = Transport::ALL[usize::from(choice) % 3];
     let proxy = Settings {
         retry: choice & 4 == 0,

@@ -15,7 +15,7 @@ use super::bench::{Bench, response};
 
 /// How a reader goes about the head of a message.
 #[derive(Debug, Clone, Copy)]
-pub struct Reader {
+pub(super) struct Reader {
     /// The last Content-Length counts, not the first.
     last: bool,
     /// A line that begins with white space is a header line like any other.
@@ -25,7 +25,7 @@ pub struct Reader {
 }
 
 /// Every kind of reader.
-pub fn readers() -> impl Iterator<Item = Reader> {
+pub(super) fn readers() -> impl Iterator<Item = Reader> {
     (0..8_u8).map(|bits| Reader { last: bits & 1 > 0, continues: bits & 2 > 0, bare_cr: bits & 4 > 0 })
 }
 
@@ -83,7 +83,7 @@ const PHONE: ConnId = ConnId(1);
 /// Gives the core what a phone sends and, for what is forwarded, answers it with these lines in the answer's head. How the
 /// phone and the upstream are connected: `choice`. Gives how many messages left on a stream; `Err` says which one can be read in
 /// two ways.
-pub fn play(bytes: &[u8], answer: &[u8], choice: u8) -> Result<usize, String> {
+pub(super) fn play(bytes: &[u8], answer: &[u8], choice: u8) -> Result<usize, String> {
     let upstream = if choice & 1 == 0 { Transport::Tcp } else { Transport::Udp };
     let mut bench = Bench::new(upstream, false, Settings::default());
     let remote: SocketAddr = SocketAddr::from(([10, 1, 2, 3], 5062));

@@ -9,7 +9,7 @@ use crate::support::sockets;
 use crate::support::wait::until_blocking;
 
 /// A Holdline of its own, killed when the test ends.
-pub struct Holdline {
+pub(super) struct Holdline {
     running: Running,
     /// Where phones send to.
     pub udp: SocketAddr,
@@ -21,7 +21,7 @@ pub struct Holdline {
 
 impl Holdline {
     /// Starts it before an outbound proxy.
-    pub fn start(proxy: SocketAddr, transport: &str) -> Holdline {
+    pub(super) fn start(proxy: SocketAddr, transport: &str) -> Holdline {
         let upstream = [format!("--outbound-proxy={proxy}"), format!("--transport={transport}")];
         let mut running = Running::start(binary::run(&upstream));
         let (lines, admin) = running.until_bound();
@@ -36,36 +36,36 @@ impl Holdline {
     }
 
     /// The value of a metric, by its whole name with labels.
-    pub fn metric(&self, series: &str) -> u64 {
+    pub(super) fn metric(&self, series: &str) -> u64 {
         let (_, answer) = get_blocking(self.admin, "/metrics").expect("metrics");
         let value = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {series}")).trim().parse().expect("a number")
     }
 
     /// How many messages one side dropped for a reason.
-    pub fn dropped(&self, side: &str, reason: &str) -> u64 {
+    pub(super) fn dropped(&self, side: &str, reason: &str) -> u64 {
         self.metric(&format!("holdline_messages_dropped_total{{reason=\"{reason}\",side=\"{side}\"}}"))
     }
 
     /// Waits until a counter is there.
     #[track_caller]
-    pub fn until(&self, what: &str, done: impl Fn(&Holdline) -> bool) {
+    pub(super) fn until(&self, what: &str, done: impl Fn(&Holdline) -> bool) {
         until_blocking(what, || done(self));
     }
 
     /// SIGTERM.
-    pub fn terminate(&self) {
+    pub(super) fn terminate(&self) {
         self.running.signal("TERM");
     }
 
     /// True while the process runs.
-    pub fn lives(&mut self) -> bool {
+    pub(super) fn lives(&mut self) -> bool {
         matches!(self.running.child.try_wait(), Ok(None))
     }
 }
 
 /// One end of a conversation in SIP, on a datagram socket or on a stream.
-pub enum Line {
+pub(super) enum Line {
     /// Datagrams to and from anybody; sends to the last it heard from, at first to this address.
     Udp(UdpSocket, SocketAddr),
     Tcp(TcpStream, Vec<u8>),
@@ -73,7 +73,7 @@ pub enum Line {
 
 impl Line {
     /// A phone's end.
-    pub fn to(address: SocketAddr, transport: &str) -> Line {
+    pub(super) fn to(address: SocketAddr, transport: &str) -> Line {
         if transport == "udp" {
             return Line::Udp(sockets::udp(), address);
         }
@@ -81,14 +81,14 @@ impl Line {
     }
 
     /// Our own address, which the other side sees.
-    pub fn local(&self) -> SocketAddr {
+    pub(super) fn local(&self) -> SocketAddr {
         match self {
             Line::Udp(socket, _) => socket.local_addr().expect("bound"),
             Line::Tcp(stream, _) => stream.local_addr().expect("connected"),
         }
     }
 
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: &[u8]) {
         match self {
             Line::Udp(socket, to) => {
                 socket.send_to(bytes, *to).expect("sent");
@@ -98,7 +98,7 @@ impl Line {
     }
 
     /// No more will be sent; what comes can still be read.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if let Line::Tcp(stream, _) = self {
             stream.shutdown(std::net::Shutdown::Write).expect("shut");
         }
@@ -106,7 +106,7 @@ impl Line {
 
     /// The next message; keep-alives are passed over. `None` at the end of a stream.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
         match self {
             Line::Udp(socket, from) => loop {
                 let mut buffer = vec![0; 65_535];
@@ -147,13 +147,13 @@ fn framed(buffer: &[u8]) -> Option<usize> {
 }
 
 /// The upstream: bound before Holdline starts, so that it can be told where.
-pub enum Sink {
+pub(super) enum Sink {
     Udp(UdpSocket),
     Tcp(TcpListener),
 }
 
 impl Sink {
-    pub fn bind(transport: &str) -> (Sink, SocketAddr) {
+    pub(super) fn bind(transport: &str) -> (Sink, SocketAddr) {
         if transport == "udp" {
             let socket = sockets::udp();
             let address = socket.local_addr().expect("bound");
@@ -165,7 +165,7 @@ impl Sink {
     }
 
     /// The line to Holdline, once it has connected.
-    pub fn line(self, holdline: SocketAddr) -> Line {
+    pub(super) fn line(self, holdline: SocketAddr) -> Line {
         match self {
             Sink::Udp(socket) => Line::Udp(socket, holdline),
             Sink::Tcp(listener) => Line::Tcp(sockets::accepted(&listener), Vec::new()),

@@ -1,7 +1,7 @@
 //! Messages that grow in one way each: what a parser that looks twice would choke on.
 
 /// One way to grow.
-pub struct Shape {
+pub(super) struct Shape {
     /// What grows.
     pub name: &'static str,
     make: fn(usize) -> Vec<u8>,
@@ -9,7 +9,7 @@ pub struct Shape {
 
 impl Shape {
     /// A message of about this many bytes.
-    pub fn of_size(&self, size: usize) -> Vec<u8> {
+    pub(super) fn of_size(&self, size: usize) -> Vec<u8> {
         let made = (self.make)(size);
         assert!(made.len() >= size - size / 6 && made.len() <= size + 1024, "{}: {} of {size}", self.name, made.len());
         made
@@ -82,7 +82,7 @@ fn bare_lf(message: Vec<u8>) -> Vec<u8> {
 }
 
 /// The first is the plain one that the others are measured against.
-pub const SHAPES: [Shape; 44] = [
+pub(super) const SHAPES: [Shape; 44] = [
     shape("a long value that nobody reads", |size| line("Subject: ", "a", "", size)),
     shape("a long body", |size| body(size, "a")),
     shape("a body of line ends", |size| body(size, "\r\n")),

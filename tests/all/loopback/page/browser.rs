@@ -15,7 +15,7 @@ use crate::support::installed::{found, installed, not_run};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running browser with one page. It ends, and what it kept on disk goes, when its orders end, whichever way the test ends.
-pub struct Browser {
+pub(super) struct Browser {
     _child: Child,
     orders: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
@@ -27,7 +27,7 @@ fn folder() -> PathBuf {
 }
 
 /// True where all is there that a test with a browser needs; see [`installed`].
-pub fn there_is_a_browser(test: &str) -> bool {
+pub(super) fn there_is_a_browser(test: &str) -> bool {
     let modules = ["playwright-core", "axe-core"];
     let missing: Vec<&str> =
         modules.into_iter().filter(|module| !folder().join("node_modules").join(module).is_dir()).collect();
@@ -35,7 +35,7 @@ pub fn there_is_a_browser(test: &str) -> bool {
 }
 
 impl Browser {
-    pub fn start() -> Browser {
+    pub(super) fn start() -> Browser {
         let chromium = found("chromium").expect("chromium on the path");
         let mut child = Command::new("node")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/drive.mjs"))
@@ -67,17 +67,17 @@ impl Browser {
     }
 
     /// Loads a page.
-    pub async fn open(&mut self, url: &str) {
+    pub(super) async fn open(&mut self, url: &str) {
         self.done(json!({ "do": "open", "url": url })).await;
     }
 
     /// `light` or `dark`, and the size of the window.
-    pub async fn look(&mut self, scheme: &str, width: u32, height: u32) {
+    pub(super) async fn look(&mut self, scheme: &str, width: u32, height: u32) {
         self.done(json!({ "do": "look", "scheme": scheme, "width": width, "height": height })).await;
     }
 
     /// Waits until an expression is true, looking often; else shows what the page says.
-    pub async fn until(&mut self, expression: &str) {
+    pub(super) async fn until(&mut self, expression: &str) {
         if let Err(error) = self.order(json!({ "do": "wait", "until": expression })).await {
             let says = self.order(json!({ "do": "get", "value": "document.body.innerText" })).await;
             panic!("never {expression}: {error}; the page says: {says:?}");
@@ -85,24 +85,24 @@ impl Browser {
     }
 
     /// The value of an expression.
-    pub async fn get(&mut self, expression: &str) -> Value {
+    pub(super) async fn get(&mut self, expression: &str) -> Value {
         self.done(json!({ "do": "get", "value": expression })).await
     }
 
     /// What axe-core finds wrong.
-    pub async fn violations(&mut self) -> Vec<String> {
+    pub(super) async fn violations(&mut self) -> Vec<String> {
         serde_json::from_value(self.done(json!({ "do": "axe" })).await).unwrap()
     }
 
     /// A picture of the whole page, for people: `target/browser/shots`.
-    pub async fn picture(&mut self, name: &str) {
+    pub(super) async fn picture(&mut self, name: &str) {
         let shots = folder().join("shots");
         std::fs::create_dir_all(&shots).unwrap();
         self.done(json!({ "do": "shot", "file": shots.join(format!("{name}.png")) })).await;
     }
 
     /// Every URL the browser asked for went to this origin, and the page complained about nothing.
-    pub async fn stayed_at(&mut self, origin: &str) {
+    pub(super) async fn stayed_at(&mut self, origin: &str) {
         let seen = self.done(json!({ "do": "seen" })).await;
         let requested = seen["requested"].as_array().unwrap();
         assert!(requested.iter().any(|url| url.as_str().unwrap().ends_with("/events")), "{seen:#}");
