@@ -100,6 +100,26 @@ async fn a_load_balancer_that_must_say_whose_connection_it_is_and_does_not_is_cl
     assert_eq!(metrics.get("connection_errors_total{reason=\"proxy_protocol\",side=\"phone\",transport=\"tcp\"}"), 1);
 }
 
+/// The load balancer itself is not in `allow`, and need not be.
+#[tokio::test]
+async fn allow_judges_whom_the_header_names_and_not_the_load_balancer() {
+    let stage = Setup::new().with(&["--proxy-protocol=127.0.0.1", "--allow=192.0.2.0/24"]).start().await;
+    let request = "OPTIONS sip:200@pbx.example SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.7:49152;branch=z9hG4bKproxied\r\nMax-Forwards: 70\r\n\
+                   From: <sip:100@pbx.example>;tag=1\r\nTo: <sip:200@pbx.example>\r\nCall-ID: proxied\r\nCSeq: 1 OPTIONS\r\n\
+                   Content-Length: 0\r\n\r\n";
+    let refused = format!("PROXY TCP4 198.51.100.7 192.0.2.1 49152 5060\r\n{request}");
+    assert_eq!(answer(&stage, refused.as_bytes()).await, "");
+    let line = stage.holdline.logged("not answered, it is not in `allow`").await;
+    assert_eq!(line["source"], "198.51.100.7", "{line}");
+
+    let mut stream = TcpStream::connect(stage.holdline.socket("phone", Transport::Tcp)).await.unwrap();
+    let allowed = format!("PROXY TCP4 192.0.2.7 192.0.2.1 49152 5060\r\n{request}");
+    stream.write_all(allowed.as_bytes()).await.unwrap();
+    let mut begin = [0; 8];
+    timeout(PATIENCE, stream.read_exact(&mut begin)).await.expect("an answer").unwrap();
+    assert_eq!(&begin, b"SIP/2.0 ");
+}
+
 /// The first line of version 1 would make the REGISTER behind it one broken message.
 #[tokio::test]
 async fn a_header_that_nobody_expects_is_told_in_the_log_and_swallows_nothing() {
