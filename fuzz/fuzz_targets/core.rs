@@ -14,7 +14,7 @@ mod simulated;
 
 /// Where the tests have it.
 mod support {
-    pub use crate::simulated;
+    pub(crate) use crate::simulated;
 }
 
 use flood::Step;

@@ -10,6 +10,14 @@ mod bench;
 #[path = "../../tests/all/wire/naive.rs"]
 #[allow(dead_code)]
 mod naive;
+#[path = "../../tests/all/support/simulated.rs"]
+#[allow(dead_code)]
+mod simulated;
+
+/// Where the tests have it.
+mod support {
+    pub(crate) use crate::simulated;
+}
 
 fuzz_target!(|data: &[u8]| {
     // How phone and upstream are connected, what stands around the bytes; then the request, and behind a NUL lines of the answer.
