@@ -52,11 +52,11 @@ pub struct Binding {
     pub target: TargetId,
     /// When it ends unless it is confirmed (again).
     pub expires: Instant,
-    /// A 2xx was seen. What is given to [`Bindings::upsert`] is unconfirmed, whatever this says.
+    /// A 2xx was seen. What is given to [`Bindings::upsert`](super::bindings::Bindings::upsert) is unconfirmed, whatever this says.
     pub confirmed: bool,
     /// The phone's User-Agent, see [`user_agent`].
     pub user_agent: Box<str>,
-    /// The last final status its REGISTER got, see [`Bindings::note_answer`].
+    /// The last final status its REGISTER got, see [`Bindings::note_answer`](super::bindings::Bindings::note_answer).
     pub last_status: Option<u16>,
 }
 
