@@ -7,13 +7,13 @@ use std::path::Path;
 
 use super::Failure;
 use super::args::RunArgs;
+use super::notes::upstream;
 use super::run::cannot_bind_admin;
 use super::terminal::print;
 use crate::config::{Config, Note, misspelt_variables, writable_directory};
 use crate::control;
 use crate::flow::{Side, Transport};
 use crate::transport::{BindError, tls};
-use crate::upstream::Source;
 
 /// Validates, prints a short summary on standard output, and changes nothing.
 pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
@@ -69,16 +69,4 @@ fn state_dir(path: &Path) -> Option<Note> {
         path.display()
     );
     Some(Note { warning: true, text })
-}
-
-/// What requests will be sent to, in words.
-pub(super) fn upstream(config: &Config) -> String {
-    let transport = config.upstream.transport;
-    match &config.upstream.source {
-        Source::Srv { name } => format!("SRV record {name} over {transport}"),
-        Source::Static { host, port } => {
-            let port = port.map_or(String::new(), |port| format!(":{port}"));
-            format!("outbound proxy {host}{port} over {transport}")
-        }
-    }
 }

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 
 use super::Failure;
 use super::args::RunArgs;
-use super::check::upstream;
 use super::notes::log;
+use super::notes::upstream;
 use super::reload::{Reloader, Running};
 use super::watch::watch;
 use crate::admin::{Access, Admin, Shared};

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use hickory_proto::op::{DnsResponse, Message, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
-use hickory_resolver::net::{DnsError, NetError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::failures::{negative, telling};
 use super::server::Server;
 use crate::upstream::LookupFailure;
 
@@ -128,39 +128,6 @@ impl Servers {
                 () = sleep_until(end) => return Err(worst.unwrap_or(LookupFailure::Timeout)),
             }
         }
-    }
-}
-
-/// Of two failures the one that tells more: SERVFAIL before silence before the rest.
-pub(super) fn telling(before: Option<LookupFailure>, now: LookupFailure) -> LookupFailure {
-    let rank = |failure: &LookupFailure| match failure {
-        LookupFailure::NxDomain | LookupFailure::NoData | LookupFailure::NoService => 0,
-        LookupFailure::ServFail => 1,
-        LookupFailure::Timeout => 2,
-        LookupFailure::Error(_) => 3,
-    };
-    match before {
-        Some(before) if rank(&before) <= rank(&now) => before,
-        Some(_) | None => now,
-    }
-}
-
-pub(super) fn failure(error: NetError) -> LookupFailure {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => negative(none.response_code),
-        NetError::Dns(DnsError::ResponseCode(code)) => negative(code),
-        NetError::Timeout => LookupFailure::Timeout,
-        other => LookupFailure::Error(format!("name server: {other}")),
-    }
-}
-
-/// What a response code without records means.
-fn negative(code: ResponseCode) -> LookupFailure {
-    match code {
-        ResponseCode::NoError => LookupFailure::NoData,
-        ResponseCode::NXDomain => LookupFailure::NxDomain,
-        ResponseCode::ServFail => LookupFailure::ServFail,
-        other => LookupFailure::Error(format!("the name server answered {other}")),
     }
 }
 

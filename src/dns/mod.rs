@@ -13,6 +13,7 @@
 //! `/etc/resolv.conf`; `survey` asks for all there is to know.
 
 mod ask;
+mod failures;
 mod server;
 mod survey;
 mod system;

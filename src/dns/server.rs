@@ -19,7 +19,7 @@ use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::ask::{failure, telling};
+use super::failures::{failure, telling};
 use crate::upstream::LookupFailure;
 
 /// How long an answer in one manner is waited for. Within it a datagram is repeated every 333 ms (hickory's floor) or so.

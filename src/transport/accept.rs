@@ -15,8 +15,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::held::Ledger;
 use super::refusals::Refusals;
+use super::said::Said;
 use super::shares::{Share, Shares};
-use super::stream::{About, Said, Tell, outlet, run};
+use super::stream::{About, Tell, outlet, run};
 use super::tls::{Tls, handshake_outcome};
 use super::{Limits, bind, cause, proxy_protocol};
 use crate::flow::{Cause, ConnId, NetEvent, Side, SocketId, Transport};

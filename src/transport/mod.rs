@@ -27,6 +27,7 @@ mod listeners;
 mod mmsg;
 mod proxy_protocol;
 mod refusals;
+mod said;
 mod settings;
 mod shares;
 mod stream;
@@ -55,7 +56,8 @@ use accept::Allowed;
 use bind::Sharing;
 use drops::Drops;
 use held::Ledger;
-use stream::{About, Outlet, Said, Tell};
+use said::Said;
+use stream::{About, Outlet, Tell};
 use tls::{Tls, TlsError};
 use udp::{Role, Udp};
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::held::{Holding, Ledger, Order};
+use super::said::Said;
 use super::{Limits, cause, proxy_protocol, tls};
 use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, Transport};
 use crate::message::{Frame, Framer};
 use crate::metrics::Metrics;
-use crate::summaries::{QUIET, Summaries};
 
 /// Room kept for one read.
 const READ: usize = 4096;
@@ -110,20 +110,6 @@ pub(super) struct About {
     pub(super) peer: Option<IpAddr>,
     /// When it was accepted; `None` for one that we opened.
     pub(super) accepted: Option<Instant>,
-}
-
-/// What the log was told about broken connections, shared by all of them: one break of many connections is one line.
-#[derive(Clone, Default)]
-pub(super) struct Said(Arc<Mutex<Summaries>>);
-
-impl Said {
-    pub(super) fn due(&self, key: &str) -> Option<u64> {
-        self.due_in(key, QUIET)
-    }
-
-    pub(super) fn due_in(&self, key: &str, quiet: Duration) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).due_in(key, quiet, Instant::now().into_std())
-    }
 }
 
 impl About {
