@@ -242,7 +242,8 @@ impl Rooms<'_> {
 
     /// Relays a response to where the request came from. `branch`: the one a REGISTER's 2xx came on.
     fn relay(&mut self, exchange: &mut Exchange, branch: Option<BranchId>, response: &Message, now: Instant) {
-        let (mut edit, status) = wire::response::begin(response, self.upstream.all_failed());
+        let (mut edit, status) =
+            wire::response::begin(response, &exchange.request, &exchange.from, self.upstream.all_failed());
         if let Kind::Register(state) = &mut exchange.kind
             && (200..300).contains(&status)
             && let Some(answered) = branch.and_then(|branch| exchange.relay.branches().get(branch))

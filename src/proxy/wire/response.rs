@@ -10,11 +10,12 @@ use crate::message::{Edit, Message, Reply};
 use crate::proxy::edge::Edge;
 use crate::proxy::site::Site;
 
-/// Our Via off; one target's overload is not ours (RFC 3261 §16.7 item 6). The edit goes on to [`finish`]; the status is the one
-/// that is relayed.
-pub(crate) fn begin(response: &Message, all_failed: bool) -> (Edit<'_>, u16) {
+/// Our Via off, and the sender's back where the peer copied the top one only; one target's overload is not ours (RFC 3261 §16.7
+/// item 6). The edit goes on to [`finish`]; the status is the one that is relayed.
+pub(crate) fn begin<'m>(response: &'m Message, request: &Message, from: &Edge, all_failed: bool) -> (Edit<'m>, u16) {
     let mut edit = Edit::new(response);
     edit.pop_via();
+    edit.restore_vias_from(request, from.remote);
     if response.status() == 503 && !all_failed {
         edit.replace(response.status_span(), b"500");
         return (edit, 500);

@@ -166,3 +166,25 @@ fn what_the_pbx_says_beside_the_contact_reaches_the_phone_as_it_was() {
         assert!(SAID.iter().all(as_it_was), "{arrived}");
     }
 }
+
+/// Some servers copy the top Via only. What leaves us must find its way all the same (RFC 3261 §16.7).
+#[test]
+fn a_response_that_lost_the_handsets_via_gets_it_back() {
+    let mut world = World::new(Setup::default());
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(SECOND / 10);
+    let request = world.server("a").last().clone();
+    let whole = String::from_utf8(world.server("a").answer(&request, 403, "").to_vec()).expect("text");
+    let vias: Vec<&str> = whole.lines().filter(|line| line.starts_with("Via:")).collect();
+    assert_eq!(vias.len(), 2, "{whole}");
+    let short = whole.replace(&format!("{}\r\n", vias[1]), "");
+    world.server_sends("a", short.into());
+    world.run_for(SECOND);
+    assert_eq!(world.phones[phone].codes(), [403], "{}", world.ladder.join("\n"));
+    let arrived =
+        String::from_utf8(world.phones[phone].answered.as_deref().expect("an answer").to_vec()).expect("text");
+    let back: Vec<&str> = arrived.lines().filter(|line| line.starts_with("Via:")).collect();
+    assert_eq!(back, [vias[1]], "{arrived}");
+}
