@@ -31,6 +31,11 @@ impl Edit<'_> {
     /// The response still has our own Via on top, which goes in either case where [`Edit::pop_via`] is called, too. True where
     /// something was put back.
     pub fn restore_vias_from(&mut self, request: &Message, source: SocketAddr) -> bool {
+        // The usual case, without taking the lines apart: one Via a line, and one line more than the request has.
+        let one_a_line = || request.all(Name::Via).all(|header| memchr::memchr(b',', request.value(header)).is_none());
+        if self.message.all(Name::Via).count() > request.all(Name::Via).count() && one_a_line() {
+            return false;
+        }
         let wanted = Elements::new(request, Name::Via).count();
         if Elements::new(self.message, Name::Via).count() > wanted {
             return false;
