@@ -41,7 +41,7 @@ place 644 deploy/grafana/holdline.json usr/share/doc/holdline/examples/grafana.j
 man() { gzip -9n >"$root/usr/share/man/man1/$1.1.gz"; }
 "$holdline" man | man holdline
 # The lines of "Commands:" in the help.
-"$holdline" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' | while read -r command; do
+"$holdline" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z]*\) .*/\1/p' | while read -r command; do
     if [ "$command" != help ]; then "$holdline" man "$command" | man "holdline-$command"; fi
 done
 completions() { mkdir -p "$root/$(dirname "$2")" && "$holdline" completions "$1" >"$root/$2"; }

@@ -210,8 +210,15 @@ impl RegisterRelay {
 
     /// As [`Self::lost`], but the branch stays open for a late answer.
     fn unreached(&mut self, id: BranchId, failure: Failure, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+        // Where no try follows, the handset is answered now.
+        let waits = self.tries_again(outlook);
         let Some(branch) = self.branches.get_mut(id) else { return };
         let State::Sent { client, .. } = branch.state else { return };
+        if !waits {
+            out.push(Out::Forget(client));
+            self.lost(id, failure, outlook, out);
+            return;
+        }
         if let Some(hop) = branch.next_hop(failure.cause, outlook) {
             out.push(Out::Forget(client));
             branch.state = State::Launched { until: branch.until() };

@@ -324,11 +324,11 @@ async fn page_escapes_a_hostile_target_name_and_reason_phrase() {
     for _ in 0..2 {
         assert!(!phone.register().await.is_registered());
     }
-    browser.until("document.querySelectorAll('.target.active .strikes li').length === 2").await;
+    browser.until(&says(".target.active .strikes li", "2 times")).await;
     let told = format!("{HOSTILE}</script><script>window.pwned=2</script>\\u{{202e}}");
     browser.until(&says(".target.active .strikes", &told)).await;
     assert!(!phone.register().await.is_registered());
-    browser.until("document.querySelectorAll('#events .event:first-child .strikes li').length === 3").await;
+    browser.until(&says("#events .event:first-child .strikes li", "3 times")).await;
     // With the escapes that DNS names are written with; what matters is that all of it is text.
     for place in ["#headline", ".target.active .name", "#events .event:first-child h3"] {
         browser.until(&says(place, "\\<img\\040src\\=x\\040onerror")).await;
