@@ -37,7 +37,11 @@ impl Prometheus {
             .map(|line| {
                 let rule = line.trim_start();
                 let indent = &line[..line.len() - rule.len()];
-                if rule.starts_with("for: ") && rule != "for: 1h" { format!("{indent}for: 3s") } else { line.to_owned() }
+                if rule.starts_with("for: ") && rule != "for: 1h" {
+                    format!("{indent}for: 3s")
+                } else {
+                    line.to_owned()
+                }
             })
             .collect();
         std::fs::write(folder.path().join("rules.yml"), rules.join("\n")).unwrap();
