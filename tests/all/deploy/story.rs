@@ -90,12 +90,13 @@ impl Prometheus {
         }
     }
 
-    /// Alerts that are pending or firing.
+    /// Alerts that are pending or firing. After the rollover a target of lower priority is active for good: that is no alarm.
     async fn alerts(&self) -> Option<BTreeSet<(String, String)>> {
         let answer = self.get("/api/v1/alerts").await.filter(|answer| answer["status"] == "success")?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let alerts = list(&answer["data"]["alerts"]).iter();
-        Some(alerts.map(|alert| (text(&alert["labels"]["alertname"]), text(&alert["state"]))).collect())
+        let all = alerts.map(|alert| (text(&alert["labels"]["alertname"]), text(&alert["state"])));
+        Some(all.filter(|(name, _)| name != "HoldlineOnLowerPriority").collect())
     }
 
     /// Waits until nothing is pending or firing, by the alerts themselves and by a whole round of evaluation.
