@@ -291,15 +291,18 @@ impl Driver {
 
     /// Hands the store what has changed; without one it is forgotten.
     fn keep(&mut self, upstream: Option<Keep>, now: Instant) {
+        let Some(store) = &mut self.store else {
+            while self.core.poll_change().is_some() {}
+            return;
+        };
         let mut changes: Vec<Keep> = upstream.into_iter().collect();
-        let unix = unix_now().as_secs();
-        while let Some((change, stored)) = self.core.poll_change(now, unix) {
-            match (change, stored) {
-                (Change::Put(_), stored) => changes.extend(stored.map(Keep::Put)),
-                (Change::Remove(id), _) => changes.push(Keep::Remove(id.to_string())),
-            }
+        while let Some(change) = self.core.poll_change() {
+            changes.extend(match change {
+                Change::Put(id) => self.core.export_binding(&id, now, unix_now().as_secs()).map(Keep::Put),
+                Change::Remove(id) => Some(Keep::Remove(id.to_string())),
+            });
         }
-        if let Some(store) = self.store.as_mut().filter(|_| !changes.is_empty()) {
+        if !changes.is_empty() {
             store.keep(changes);
         }
     }

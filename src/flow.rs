@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The side of Holdline on which a flow lies. Requests cross from one side to the other, never back.
@@ -206,6 +207,13 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Whether an address lies in one of the networks. IPv4-mapped IPv6 addresses count as IPv4.
+#[must_use]
+pub fn allows(nets: &[IpNet], ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    nets.iter().any(|net| net.contains(&ip))
 }
 
 /// What one source is, where shares are counted: an IPv4 address, or the /64 of an IPv6 one, since that is what one customer or

@@ -81,7 +81,7 @@ pub(super) async fn admit(
     next: Next,
 ) -> Response {
     visit.asks();
-    let admitted = pages.access.now();
+    let admitted = pages.shared.access.now();
     match named(&request) {
         Named::Nothing => return refuse(StatusCode::BAD_REQUEST, "a request has one Host header\n"),
         Named::Host(host) if !admitted.knows(host) => {

@@ -88,7 +88,7 @@ impl Admin {
             Err(error) => return tracing::error!(%error, "the admin listener cannot be served"),
         };
         let (watch, feed) = (Arc::new(Watch::new(Instant::now())), Arc::new(Feed::new()));
-        let pages = Pages { access: shared.access.clone(), shared, watch, feed, started: Instant::now() };
+        let pages = Pages { shared, watch, feed, started: Instant::now() };
         tokio::spawn(pages.watch.clone().observe(pages.shared.pulse.clone()));
         tokio::spawn(Feed::publish(pages.clone()));
         let router = routes::router(pages).into_make_service_with_connect_info::<listener::Visit>();
@@ -111,7 +111,6 @@ pub(crate) fn about(started: Instant) -> serde_json::Value {
 #[derive(Debug, Clone)]
 struct Pages {
     shared: Shared,
-    access: Access,
     watch: Arc<Watch>,
     feed: Arc<Feed>,
     started: Instant,

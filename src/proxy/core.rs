@@ -14,6 +14,7 @@ use super::intake::Intake;
 use super::journal::Facts;
 use super::journal::phones::{Phones, Query};
 use super::journal::status::{Levels, View};
+use super::marks::BindingId;
 use super::registrar::StoredBinding;
 use super::registrar::bindings::Change;
 use crate::flow::{Side, Transport};
@@ -89,15 +90,15 @@ impl Core {
         self.house.exchanges.len() == 0
     }
 
-    /// The next binding whose stored form is out of date, with that form; `unix` is `now` in seconds since 1970. `None` for
-    /// the form: the binding is gone.
-    pub fn poll_change(&mut self, now: Instant, unix: u64) -> Option<(Change, Option<StoredBinding>)> {
-        let change = self.house.registrar.poll_change()?;
-        let stored = match change {
-            Change::Put(id) => self.house.registrar.bindings().export(&id, now, unix),
-            Change::Remove(_) => None,
-        };
-        Some((change, stored))
+    /// The next binding whose stored form is out of date.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.house.registrar.poll_change()
+    }
+
+    /// A binding's stored form; `unix` is `now` in seconds since 1970. `None`: there is no such binding.
+    #[must_use]
+    pub fn export_binding(&self, id: &BindingId, now: Instant, unix: u64) -> Option<StoredBinding> {
+        self.house.registrar.bindings().export(id, now, unix)
     }
 
     /// Takes a binding over from before a restart, if a listener still has its address. False if it is left out.

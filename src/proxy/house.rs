@@ -179,9 +179,7 @@ impl House {
             }
             TxAction::ClientTimerC(client) => {
                 // Timer C, RFC 3261 §16.8: what rang for more than three minutes is cancelled; its 487 goes back.
-                if let Some(bytes) = self.transactions.cancel_bytes(client) {
-                    self.transactions.cancel(client, bytes, now);
-                }
+                self.transactions.cancel(client, now);
             }
             TxAction::ClientTransportError(client, failure) => {
                 if let Some((id, branch)) = self.exchanges.index.unbind(client) {
@@ -245,7 +243,7 @@ impl House {
         self.journal.facts.note_rollover(rollover.reason);
         // The target that was asked about is left: nobody else is asked in its place.
         if let Some((_, Some(client))) = self.inquiry.end() {
-            self.transactions.drop_client(client, now);
+            self.transactions.drop_client(client);
         }
         for id in self.exchanges.paused() {
             self.feed(id, In::RolledOver, now);
@@ -258,7 +256,7 @@ impl House {
     fn ask(&mut self, target: &TargetId, epoch: u64, now: Instant) {
         let before = self.inquiry.begin(epoch, now + self.site.settings.attempt_timeout);
         if let Some(client) = before {
-            self.transactions.drop_client(client, now);
+            self.transactions.drop_client(client);
         }
         debug_assert!(self.upstream.active().is_none_or(|(active, _)| active.label == *target));
         self.launch_inquiry(now);
@@ -298,7 +296,7 @@ impl House {
     pub(super) fn asked(&mut self, lives: bool, now: Instant) {
         let Some((epoch, client)) = self.inquiry.end() else { return };
         if let Some(client) = client {
-            self.transactions.drop_client(client, now);
+            self.transactions.drop_client(client);
         }
         self.upstream.asked(epoch, lives, now);
     }

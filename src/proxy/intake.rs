@@ -185,8 +185,7 @@ impl Intake<'_> {
             }
             Inbound::Full => {
                 tracing::debug!(call_id = %message.call_id_shown(), "transaction table full: 503");
-                let full = Refusal { retry_after: Some(10), ..Refusal::new(503, "Transaction table full") };
-                self.0.rooms().1.reply(&message, &full, from);
+                self.0.rooms().1.reply(&message, &Refusal::table_full(), from);
             }
         }
     }

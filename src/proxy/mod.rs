@@ -55,5 +55,5 @@ pub(crate) use journal::label;
 pub use journal::status::Levels;
 pub use journal::{AttemptOutcome, DURATIONS, Direction, Facts, FailureReason, Origin, TargetFacts, phones};
 pub use registrar::{StoredBinding, bindings, contact};
-pub use site::settings::{Exhausted, Settings, allows, default_allow};
+pub use site::settings::{Exhausted, Settings, default_allow};
 pub use site::{Reload, Socket};

@@ -147,7 +147,7 @@ impl Transactions {
 
     /// Ends the caller's interest: late answers count as strays, and no further action names this transaction. A
     /// non-INVITE is forgotten at once; an INVITE stays, without retransmissions, to acknowledge a failure.
-    pub fn drop_client(&mut self, id: ClientId, _now: Instant) {
+    pub fn drop_client(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id.0) else { return };
         client.interest = Interest::Nobody;
         match client.machine {
@@ -160,19 +160,19 @@ impl Transactions {
 
     /// Cancels an INVITE, RFC 3261 §9.1: the CANCEL goes out on its flow, at once if there was a provisional answer, else
     /// with the first one, and not at all if the final answer comes before. It is a transaction of its own, of which the
-    /// caller hears nothing. `cancel_bytes` as from [`Transactions::cancel_bytes`]. After 64·T1 without a final answer
-    /// the INVITE times out.
-    pub fn cancel(&mut self, id: ClientId, cancel_bytes: Bytes, now: Instant) {
-        if let Some(client) = self.clients.get_mut(id.0).filter(|client| client.is_live()) {
-            client.cancel = cancel_bytes;
+    /// caller hears nothing. After 64·T1 without a final answer the INVITE times out.
+    pub fn cancel(&mut self, id: ClientId, now: Instant) {
+        if let Some(cancel) = self.cancel_bytes(id)
+            && let Some(client) = self.clients.get_mut(id.0)
+        {
+            client.cancel = cancel;
             self.step_client(id.0, Event::Cancel, now);
         }
     }
 
     /// The CANCEL that belongs to an INVITE: same Request-URI, branch and Route, RFC 3261 §9.1. `None` if it has a final
     /// answer.
-    #[must_use]
-    pub fn cancel_bytes(&self, id: ClientId) -> Option<Bytes> {
+    pub(super) fn cancel_bytes(&self, id: ClientId) -> Option<Bytes> {
         let client = self.clients.get(id.0).filter(|client| client.is_live())?;
         hop_by_hop::cancel(&client.bytes)
     }

@@ -20,7 +20,7 @@ use super::shares::{Share, Shares};
 use super::stream::{About, Tell, outlet, run};
 use super::tls::{Tls, handshake_outcome};
 use super::{Limits, bind, cause, proxy_protocol};
-use crate::flow::{Cause, ConnId, NetEvent, Side, SocketId, Transport};
+use crate::flow::{Cause, ConnId, NetEvent, Side, SocketId, Transport, allows};
 use crate::metrics::{Handshake, Metrics};
 
 /// After a failure that is likely to repeat at once (no file descriptors left).
@@ -44,8 +44,7 @@ impl Allowed {
 
     fn admits(&self, remote: SocketAddr) -> bool {
         let nets = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let ip = remote.ip().to_canonical();
-        nets.iter().any(|net| net.contains(&ip))
+        allows(&nets, remote.ip())
     }
 }
 
@@ -141,8 +140,7 @@ impl Gate {
 
     /// Whether its connections begin with a PROXY header.
     fn is_balancer(&self, remote: SocketAddr) -> bool {
-        let ip = remote.ip().to_canonical();
-        self.side == Side::Phone && self.proxies.iter().any(|net| net.contains(&ip))
+        self.side == Side::Phone && allows(&self.proxies, remote.ip())
     }
 
     /// Whose connection this is: the peer's, or of whom its PROXY header says; `None` where it must send one and does not.

@@ -19,11 +19,6 @@ impl Transports {
         self.allowed.set(allow);
     }
 
-    /// Another budget for the bytes that connections hold, from now on.
-    pub fn set_held_bytes(&mut self, budget: usize) {
-        self.ledger.set_budget(budget);
-    }
-
     /// Bytes of half-read messages and of what waits to be written, on all connections together.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {

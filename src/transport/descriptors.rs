@@ -13,13 +13,13 @@ const ADMIN: usize = 65;
 /// DNS, the store and its journal, the control socket's clients, the log, the runtimes.
 const OTHERS: usize = 48;
 
-/// Raises the soft limit on descriptors to the hard one, and returns what it is then.
-pub fn raise() -> io::Result<usize> {
+/// Raises the soft limit on descriptors to the hard one.
+pub fn raise() -> io::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
-    Ok(usize::try_from(hard).unwrap_or(usize::MAX))
+    Ok(())
 }
 
 /// The limit in force; without any where the system does not say.

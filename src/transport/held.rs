@@ -65,13 +65,6 @@ impl Ledger {
         lock(&self.0).total
     }
 
-    /// Another budget from now on.
-    pub(super) fn set_budget(&self, budget: usize) {
-        let mut books = lock(&self.0);
-        books.budget = budget;
-        books.settle();
-    }
-
     /// A connection that ends when it is told so by `end`.
     pub(super) fn open(&self, side: Side, end: &mpsc::UnboundedSender<Order>) -> Holding {
         let mut books = lock(&self.0);

@@ -317,7 +317,7 @@ impl Transports {
             },
         };
         let Some((index, udp)) = index.and_then(|index| Some((index, self.udp[index].as_mut()?))) else {
-            let side = if matches!(flow, Flow::Conn(ConnId(n)) if n % 2 == 0) { Side::Upstream } else { Side::Phone };
+            let side = if matches!(flow, Flow::Conn(conn) if conn.is_dialed()) { Side::Upstream } else { Side::Phone };
             self.metrics.dropped(side, "no_flow").inc();
             return;
         };

@@ -6,16 +6,14 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rustls::{AlertDescription, Error, PeerIncompatible, PeerMisbehaved};
 use tokio::time::Instant;
 use tokio_rustls::rustls;
 
 use super::tls::rustls_error;
+use crate::summaries::QUIET;
 
-/// About one cause there is one line in this time.
-const QUIET: Duration = Duration::from_secs(10);
 /// Sources that are told apart within it; more are counted as further ones.
 const SOURCES: usize = 1024;
 /// Sources that a line names.

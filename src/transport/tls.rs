@@ -23,7 +23,7 @@ pub use files::{CertificateInfo, TlsError};
 pub use inspect::{Certificate, Handshaken, Inspector, SniName};
 
 use super::{Settings, TlsSettings};
-use crate::flow::{Hop, Transport};
+use crate::flow::{Hop, HostPort, Transport};
 use crate::metrics::{CertificateRole, Handshake, Metrics};
 use files::{Pair, Trust};
 use names::Names;
@@ -143,8 +143,7 @@ impl Tls {
 
 /// `host:port`, as the target is known in metrics.
 fn label(hop: &Hop) -> String {
-    let port = hop.addr.port();
-    if hop.target.contains(':') { format!("[{}]:{port}", hop.target) } else { format!("{}:{port}", hop.target) }
+    HostPort { host: hop.target.to_string(), port: Some(hop.addr.port()) }.to_string()
 }
 
 fn server_config(pair: &Pair) -> Result<Arc<ServerConfig>, TlsError> {

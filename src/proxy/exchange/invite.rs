@@ -78,10 +78,13 @@ impl InviteRelay {
     }
 
     fn begin(&mut self, outlook: &mut Outlook<'_>, out: &mut Outbox) {
-        let Some(start) = self.course.start(outlook) else {
-            self.finish();
-            out.push(Out::Answer(503, "No DNS answer for the upstream yet", Some(5)));
-            return;
+        let start = match self.course.start(outlook) {
+            Ok(start) => start,
+            Err(answer) => {
+                self.finish();
+                out.push(answer);
+                return;
+            }
         };
         if start.follows_active && outlook.policy.invite_alternate {
             self.alternate = Some(outlook.now + ALTERNATE_AFTER);

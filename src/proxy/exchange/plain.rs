@@ -50,14 +50,17 @@ impl Course {
         !matches!(self, Course::Handset(..))
     }
 
-    /// Where it goes first; `None` before there is any target.
-    pub(crate) fn start(&self, outlook: &Outlook<'_>) -> Option<Start> {
+    /// Where it goes first; before there is any target, what the sender gets instead.
+    pub(crate) fn start(&self, outlook: &Outlook<'_>) -> Result<Start, Out> {
         let (active, _) = match self {
             Course::Handset(flow, _) => {
                 let way = Ok(Way::Flow(*flow));
-                return Some(Start { target: TargetId::from(""), way, follows_active: false, give_up: None });
+                return Ok(Start { target: TargetId::from(""), way, follows_active: false, give_up: None });
             }
-            Course::Active | Course::Target(..) => outlook.upstream.active()?,
+            Course::Active | Course::Target(..) => {
+                let none = Out::Answer(503, "No DNS answer for the upstream yet", Some(5));
+                outlook.upstream.active().ok_or(none)?
+            }
         };
         let hop = |target| outlook.addresses.hop_to(target, outlook.transport);
         let (target, in_use) = match self {
@@ -68,7 +71,7 @@ impl Course {
         let target = target.unwrap_or(active);
         let give_up = (target.label != active.label).then(|| outlook.now + outlook.policy.attempt_timeout);
         let way = in_use.or_else(|| hop(target)).map(Way::Hop).ok_or(Cause::Unresolved);
-        Some(Start { target: target.label.clone(), way, follows_active, give_up })
+        Ok(Start { target: target.label.clone(), way, follows_active, give_up })
     }
 
     /// What the sender gets when nothing could be reached.
@@ -140,10 +143,13 @@ impl PlainRelay {
     }
 
     fn begin(&mut self, outlook: &mut Outlook<'_>, out: &mut Outbox) {
-        let Some(start) = self.course.start(outlook) else {
-            self.finish();
-            out.push(Out::Answer(503, "No DNS answer for the upstream yet", Some(5)));
-            return;
+        let start = match self.course.start(outlook) {
+            Ok(start) => start,
+            Err(answer) => {
+                self.finish();
+                out.push(answer);
+                return;
+            }
         };
         self.give_up = start.give_up;
         let id = self.branches.push(Branch::new(start.target, None, None));

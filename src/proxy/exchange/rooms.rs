@@ -62,13 +62,9 @@ impl Rooms<'_> {
                 Out::Suspect(flow, since) => self.flows.suspect(flow, since),
                 Out::Forget(client) => {
                     index.unbind(client);
-                    self.transactions.drop_client(client, now);
+                    self.transactions.drop_client(client);
                 }
-                Out::Cancel(client) => {
-                    if let Some(bytes) = self.transactions.cancel_bytes(client) {
-                        self.transactions.cancel(client, bytes, now);
-                    }
-                }
+                Out::Cancel(client) => self.transactions.cancel(client, now),
                 Out::Hold => index.held.extend(exchange.id.map(|id| (exchange.received_at, id))),
                 Out::Dialog(flow) => {
                     self.flows.carries_dialog(flow.unwrap_or(exchange.from.flow), now + UNREGISTERED);
@@ -149,8 +145,7 @@ impl Rooms<'_> {
             reliable,
         };
         let Ok(client) = self.transactions.send_request(request, now) else {
-            let full = Refusal { retry_after: Some(10), ..Refusal::new(503, "Transaction table full") };
-            self.refuse(exchange, branch, &full, now);
+            self.refuse(exchange, branch, &Refusal::table_full(), now);
             return;
         };
         tracing::debug!(

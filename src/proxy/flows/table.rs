@@ -48,13 +48,23 @@ pub(crate) struct Conn {
 impl Conn {
     /// One that a peer opened.
     pub(crate) fn accepted(edge: &Edge, sent_by: Arc<str>, now: Instant) -> Self {
+        let local = Some(edge.local);
+        Conn { local, sent_by, ..Conn::unopened(edge.side, edge.transport, edge.remote, now) }
+    }
+
+    /// One that is being opened to a target.
+    fn opening(hop: &Hop, now: Instant) -> Self {
+        Conn { hop: Some(hop.clone()), ..Conn::unopened(Side::Upstream, hop.transport, hop.addr, now) }
+    }
+
+    fn unopened(side: Side, transport: Transport, remote: SocketAddr, now: Instant) -> Self {
         Conn {
-            side: edge.side,
-            transport: edge.transport,
-            local: Some(edge.local),
-            remote: edge.remote,
+            side,
+            transport,
+            local: None,
+            remote,
             hop: None,
-            sent_by,
+            sent_by: Arc::from(""),
             suspect: false,
             last_used: now,
             heard: now,
@@ -109,24 +119,7 @@ impl Connections {
         let id = ConnId(self.next);
         self.next += 2;
         self.by_hop.insert(hop.clone(), id);
-        self.by_id.insert(
-            id,
-            Conn {
-                side: Side::Upstream,
-                transport: hop.transport,
-                local: None,
-                remote: hop.addr,
-                hop: Some(hop.clone()),
-                sent_by: Arc::from(""),
-                suspect: false,
-                last_used: now,
-                heard: now,
-                last_sent: now,
-                since: now,
-                dialogs_until: None,
-                path: None,
-            },
-        );
+        self.by_id.insert(id, Conn::opening(hop, now));
         Lease::New(id)
     }
 

@@ -64,7 +64,7 @@ pub(crate) fn look(bytes: Bytes, from: &Edge, site: &Site, upstream: &Upstream) 
     if malformed.answerable() {
         Arrived::Refused(message, Refusal::new(malformed.status(), malformed.phrase()))
     } else {
-        Arrived::Dropped(if message.is_request() { malformed.reason() } else { "malformed_response" })
+        Arrived::Dropped(malformed.reason())
     }
 }
 

@@ -73,7 +73,7 @@ pub struct Bindings {
     by_aor: BTreeSet<(Arc<str>, BindingId)>,
     by_conn: BTreeSet<(ConnId, BindingId)>,
     /// Confirmed bindings per target.
-    targets: HashMap<TargetId, usize>,
+    targets: BTreeMap<TargetId, usize>,
     /// Confirmed bindings per path.
     paths: BTreeMap<PathId, usize>,
     keepalives: KeepAlives,
@@ -94,7 +94,7 @@ impl Bindings {
             unconfirmed: BTreeSet::new(),
             by_aor: BTreeSet::new(),
             by_conn: BTreeSet::new(),
-            targets: HashMap::new(),
+            targets: BTreeMap::new(),
             paths: BTreeMap::new(),
             keepalives: KeepAlives::default(),
             changed: VecDeque::new(),
@@ -188,7 +188,9 @@ impl Bindings {
         entry.binding.last_status = Some(status);
         if entry.path != path && entry.binding.confirmed {
             let before = std::mem::replace(&mut entry.path, path);
-            leave(&mut self.paths, before);
+            if let Some(before) = before {
+                leave(&mut self.paths, &before);
+            }
             if let Some(path) = path {
                 *self.paths.entry(path).or_default() += 1;
             }
@@ -264,9 +266,7 @@ impl Bindings {
     /// The targets at which there are confirmed bindings, in the order of their labels.
     #[must_use]
     pub fn targets(&self) -> Vec<TargetId> {
-        let mut targets: Vec<TargetId> = self.targets.keys().cloned().collect();
-        targets.sort();
-        targets
+        self.targets.keys().cloned().collect()
     }
 
     /// How many confirmed bindings are at a target. Requests are taken from its addresses while there are any.
@@ -412,13 +412,10 @@ impl Bindings {
         self.by_aor.remove(&(binding.aor.clone(), *id));
         if binding.confirmed {
             self.confirmed.remove(&(binding.expires, *id));
-            if let Some(count) = self.targets.get_mut(&binding.target) {
-                *count -= 1;
-                if *count == 0 {
-                    self.targets.remove(&binding.target);
-                }
+            leave(&mut self.targets, &binding.target);
+            if let Some(path) = &entry.path {
+                leave(&mut self.paths, path);
             }
-            leave(&mut self.paths, entry.path);
         } else {
             self.unconfirmed.remove(&(binding.expires, *id));
         }
@@ -429,14 +426,12 @@ impl Bindings {
     }
 }
 
-/// One binding less on a path.
-fn leave(paths: &mut BTreeMap<PathId, usize>, path: Option<PathId>) {
-    if let Some(path) = path
-        && let Some(count) = paths.get_mut(&path)
-    {
+/// One binding less there.
+fn leave<K: Ord>(counts: &mut BTreeMap<K, usize>, there: &K) {
+    if let Some(count) = counts.get_mut(there) {
         *count -= 1;
         if *count == 0 {
-            paths.remove(&path);
+            counts.remove(there);
         }
     }
 }

@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use self::names::Names;
 pub(super) use self::settings::Settings;
-use self::settings::allows;
 use super::ids::{CallKey, PathId};
 use super::marks::Key;
 use super::registrar::contact::Mode;
-use crate::flow::{HostPort, Side, SocketId, Transport};
+use crate::flow::{HostPort, Side, SocketId, Transport, allows};
 use crate::upstream::{self, HandsetId, SourceId, Upstream};
 
 /// A socket that is bound: a listener of the handsets' side or one of the upstream side's.

@@ -1,6 +1,5 @@
 //! What the proxy core is told once, at its start (and at a reload).
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -100,11 +99,4 @@ pub fn default_allow() -> Vec<IpNet> {
         "fe80::/10",
     ];
     NETS.iter().filter_map(|net| net.parse().ok()).collect()
-}
-
-/// Whether an address lies in one of the networks. IPv4-mapped IPv6 addresses count as IPv4.
-#[must_use]
-pub fn allows(nets: &[IpNet], ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    nets.iter().any(|net| net.contains(&ip))
 }

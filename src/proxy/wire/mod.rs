@@ -41,4 +41,9 @@ impl Refusal {
     pub(super) fn new(status: u16, phrase: &'static str) -> Self {
         Refusal { status, phrase, retry_after: None, header: None }
     }
+
+    /// For want of room for one more transaction.
+    pub(super) fn table_full() -> Self {
+        Refusal { retry_after: Some(10), ..Refusal::new(503, "Transaction table full") }
+    }
 }

@@ -38,7 +38,7 @@ fn verdict(status: &Status) -> (&'static str, String, Option<&'static str>) {
     match upstream.targets.iter().position(|target| target.active) {
         Some(place) if place > 0 => {
             let left = last_rollover(upstream, |_, to| to == upstream.active.as_deref().unwrap_or_default());
-            let why = left.filter(|why| !why.is_empty()).map_or(String::new(), |why| format!(" ({why})"));
+            let why = left.map(causes).filter(|why| !why.is_empty()).map_or(String::new(), |why| format!(" ({why})"));
             (
                 "ROLLED OVER",
                 format!("phones are at {active}, number {} in the order{why}", place + 1),
@@ -56,7 +56,7 @@ fn reasons(upstream: &Upstream) -> String {
         let why = if target.active && !upstream.strikes.is_empty() {
             causes(&upstream.strikes)
         } else {
-            last_rollover(upstream, |from, _| from == target.label).unwrap_or_default()
+            last_rollover(upstream, |from, _| from == target.label).map(causes).unwrap_or_default()
         };
         if !why.is_empty() {
             told.push(format!("{}: {why}", visible(&target.label)));
@@ -65,10 +65,10 @@ fn reasons(upstream: &Upstream) -> String {
     if told.is_empty() { "see below".to_owned() } else { told.join("; ") }
 }
 
-/// The causes of the latest rollover like this.
-fn last_rollover(upstream: &Upstream, like: impl Fn(&str, &str) -> bool) -> Option<String> {
+/// The strikes of the latest rollover like this.
+fn last_rollover(upstream: &Upstream, like: impl Fn(&str, &str) -> bool) -> Option<&[Strike]> {
     upstream.events.iter().rev().find_map(|event| match event {
-        Event::Rollover { from, to, strikes, .. } if like(from, to) => Some(causes(strikes)),
+        Event::Rollover { from, to, strikes, .. } if like(from, to) => Some(strikes.as_slice()),
         _ => None,
     })
 }
@@ -87,13 +87,8 @@ fn causes(strikes: &[Strike]) -> String {
 
 /// Every target was left because of TLS.
 fn is_about_certificates(upstream: &Upstream) -> bool {
-    let strikes = |target: &Target| {
-        upstream.events.iter().rev().find_map(|event| match event {
-            Event::Rollover { from, strikes, .. } if *from == target.label => Some(strikes.as_slice()),
-            _ => None,
-        })
-    };
+    let left_for = |target: &Target| last_rollover(upstream, |from, _| from == target.label);
     let all_tls = |strikes: &[Strike]| !strikes.is_empty() && strikes.iter().all(|strike| strike.cause == "tls");
-    upstream.targets.iter().filter(|target| !target.active).all(|target| strikes(target).is_some_and(all_tls))
+    upstream.targets.iter().filter(|target| !target.active).all(|target| left_for(target).is_some_and(all_tls))
         && (upstream.strikes.is_empty() || all_tls(&upstream.strikes))
 }
