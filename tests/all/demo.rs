@@ -6,6 +6,7 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::binary;
+use crate::support::wait::until_blocking;
 
 /// The promise is under a minute; nothing of it is measured here but that it ends.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -74,20 +75,17 @@ fn a_signal_ends_it_with_a_sentence() {
 #[test]
 fn it_ends_when_nobody_listens_any_more() {
     use std::io::Read;
-    let mut child = binary::holdline(["demo"]).stdout(Stdio::piped()).spawn().expect("the demo starts");
-    let mut out = child.stdout.take().expect("its story");
+    let mut command = binary::holdline(["demo"]);
+    command.stdout(Stdio::piped());
+    let mut running = binary::Running::start(command);
+    running.ignore_log();
+    let mut out = running.child.stdout.take().expect("its story");
     out.read_exact(&mut [0; 16]).expect("the first words");
     drop(out);
-    let deadline = Instant::now() + LIMIT;
-    let ended = loop {
-        if let Some(status) = child.try_wait().expect("its end") {
-            break status;
-        }
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("it tells its story to nobody");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
-    assert!(ended.success(), "{ended}");
+    let mut ended = None;
+    until_blocking("the end of a story that is told to nobody", || {
+        ended = running.child.try_wait().expect("its end");
+        ended.is_some()
+    });
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }

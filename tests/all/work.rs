@@ -13,24 +13,13 @@ use std::process::Command;
 
 use bytes::Bytes;
 use holdline::flow::Transport;
-use holdline::message::{Edit, Framer, MAX_MESSAGE, Message, Name, Packet, Reply};
+use holdline::message::{BOUNDED_LISTS, Edit, Framer, MAX_MESSAGE, Message, Name, Packet, Reply};
 
 use crate::support::installed::installed;
 use shapes::{SHAPES, Shape};
 
 /// The last one is as long as a message may be, but for what makes it whole.
 const SIZES: [usize; 3] = [16_000, 32_000, 64_000];
-
-const LISTS: [Name; 8] = [
-    Name::Via,
-    Name::Contact,
-    Name::Route,
-    Name::RecordRoute,
-    Name::Path,
-    Name::Require,
-    Name::ProxyRequire,
-    Name::Supported,
-];
 
 /// What callgrind counts: one pass.
 #[inline(never)]
@@ -52,7 +41,7 @@ fn pass(received: &Bytes) {
     edit.stamp_via(source, true);
     edit.set_max_forwards(69);
     edit.add_on_top(Name::RecordRoute, b"<sip:h;lr>");
-    for name in LISTS {
+    for name in BOUNDED_LISTS {
         for element in message.list(name).step_by(2) {
             edit.cut(&element);
         }

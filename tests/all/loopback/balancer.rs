@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use holdline::agents::phone::{self, Phone};
 use holdline::flow::Transport;
@@ -11,11 +10,11 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use super::stage::{Setup, Stage, registered};
 use crate::support::installed::{found, installed};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, until};
 
 /// HAProxy in front of Holdline's TCP listener, killed when the test ends.
 struct Balancer {
@@ -37,12 +36,8 @@ impl Balancer {
         let mut command = Command::new(found("haproxy").unwrap());
         command.arg("-db").arg("-f").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
         let child = command.spawn().unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(at).await.is_err() {
-            assert!(Instant::now() < deadline, "HAProxy does not listen");
-            // There is nothing else to wait for: it says nothing.
-            sleep(Duration::from_millis(20)).await;
-        }
+        // There is nothing else to wait for: it says nothing.
+        until("HAProxy listens", async || TcpStream::connect(at).await.ok()).await;
         Balancer { _child: child, at }
     }
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use holdline::agents::dns::{self, Srv};
 use tokio::time::Instant;
 
-use crate::support::wait::PATIENCE;
+use crate::support::ports::free_port;
+use crate::support::wait::{until, until_blocking};
 
 /// Enough for this file: a line that begins so, without the name.
 fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
@@ -61,10 +62,6 @@ impl Drop for Peer {
         self.over.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
     }
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A process that is killed when this is dropped.
@@ -179,15 +176,12 @@ impl Lane {
 
     /// Until a phone's REGISTER is answered.
     fn until_it_serves(&self, user: &str) {
-        let begun = Instant::now();
-        for sequence in 1.. {
+        let mut sequence = 0;
+        until_blocking("it serves", || {
+            sequence += 1;
             self.register(user, sequence);
-            thread::sleep(Duration::from_millis(10));
-            if self.seen.lock().unwrap().granted.contains(user) {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "it does not serve");
-        }
+            self.seen.lock().unwrap().granted.contains(user)
+        });
     }
 
     /// The registrar calls each of these; every phone must ring.
@@ -195,8 +189,7 @@ impl Lane {
         for some in users.chunks(50) {
             self.asked += 1;
             self.seen.lock().unwrap().reached.clear();
-            let begun = Instant::now();
-            loop {
+            until_blocking("every phone rings, or somebody says why not", || {
                 let seen = self.seen.lock().unwrap();
                 let missing: Vec<&String> = some.iter().filter(|user| !seen.reached.contains(*user)).collect();
                 let invites: Vec<String> =
@@ -205,21 +198,12 @@ impl Lane {
                     let refused = seen.refused.get(&format!("{user}-{}", self.asked));
                     assert!(refused.is_none(), "{user} was granted {}: {refused:?}", seen.accepted[user.as_str()]);
                 }
-                if missing.is_empty() {
-                    break;
-                }
                 drop(seen);
-                assert!(
-                    begun.elapsed() < PATIENCE,
-                    "no phone rings, and nobody says why: {} of {}",
-                    invites.len(),
-                    some.len()
-                );
-                for invite in invites {
+                for invite in &invites {
                     self.registrar.socket.send_to(invite.as_bytes(), ("127.0.0.1", self.ports.1)).unwrap();
                 }
-                thread::sleep(Duration::from_millis(10));
-            }
+                invites.is_empty()
+            });
         }
     }
 
@@ -316,24 +300,23 @@ async fn killed_with_the_first_request_to_another_target_it_stays_there() {
             let message = register("phone", phone.port(), sequence);
             phone.socket.send_to(message.as_bytes(), ("127.0.0.1", ports.0)).unwrap();
         };
-        let begun = Instant::now();
         let mut sequence = 0;
-        while victim.lock().unwrap().is_some() {
-            assert!(begun.elapsed() < PATIENCE, "the second target is never asked");
+        until("the second target is asked", async || {
             sequence += 1;
             say(sequence);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            victim.lock().unwrap().is_none().then_some(())
+        })
+        .await;
         let before = *first_asked.lock().unwrap();
         assert!(before >= 3, "{before}");
 
         let _restarted = Process::start(state.path(), ports.0, ports.1, &arguments);
-        while !granted.load(Ordering::Relaxed) {
-            assert!(begun.elapsed() < PATIENCE * 2, "no phone is served after the restart");
+        until("a phone is served after the restart", async || {
             sequence += 1;
             say(sequence);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            granted.load(Ordering::Relaxed).then_some(())
+        })
+        .await;
         assert_eq!(*first_asked.lock().unwrap(), before, "a restart is no failback");
     }
 }
