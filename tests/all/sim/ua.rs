@@ -451,6 +451,10 @@ impl Ua {
         }
         let udp = self.transport == Transport::Udp;
         let got = &mut self.got[index];
+        // A transaction has one final answer, and that is what it repeats: whatever its user says afterwards is said once.
+        if got.status.is_some_and(|said| said >= 200) {
+            return vec![bytes];
+        }
         (got.status, got.last) = (Some(status), Some(bytes.clone()));
         let until_ack = method == "INVITE" && status >= 200 && (udp || status < 300);
         if until_ack || (status == 183 && self.manner.reliable) {
