@@ -69,7 +69,8 @@ const ABOUT: &[About] = &[
     about("failures", "3", "No timer is involved: three in three milliseconds and in three hours are the same. A change is compared at the next failure and moves nobody by itself."),
     about("failure_codes", "408,500,502,503,504", "From 300 to 699. 401 and 407 cannot be among them: a challenge is how every registration begins. Silence and broken connections always count."),
     about("min_handsets", "2", "With 1 a single phone that the PBX refuses to serve can move a fleet. With 2, and one phone only, nothing ever rolls over."),
-    about("retry", "true", "`false`: each of a phone's REGISTERs is one attempt, answered as it comes."),
+    about("retry", "true", "`false`: each of a phone's REGISTERs is one attempt, answered as it comes. So it is, whatever this says, for a handset \
+         that this PBX never served while others are served (docs/adr/0017-evidence.md)."),
     about("attempt_timeout", "4s", "On UDP 4 s are sends at 0, 0.5, 1.5 and 3.5 s. From 100 ms to 32 s, and not longer than `retry_deadline`."),
     about("retry_deadline", "15s", "From 100 ms to 32 s. Room for three attempts, and below what the phones wait: see [phones.md](phones.md)."),
     about("connect_timeout", "3s", "From 100 ms to 32 s; the TLS handshake included. `attempt_timeout` ends a connect, too."),

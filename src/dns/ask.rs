@@ -19,7 +19,7 @@ pub const QUESTION: Duration = Duration::from_secs(2);
 /// After this much silence the next server is asked as well.
 const NEXT_SERVER: Duration = Duration::from_millis(400);
 /// More servers than this are not asked.
-const MAX_SERVERS: usize = 8;
+pub(super) const MAX_SERVERS: usize = 8;
 /// Aliases followed for one question.
 const MAX_ALIASES: usize = 8;
 

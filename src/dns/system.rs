@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_resolver::system_conf::parse_resolv_conf;
 
-use super::ask::Servers;
+use super::ask::{MAX_SERVERS, Servers};
 use crate::upstream::LookupFailure;
 
 #[derive(Debug)]
@@ -48,7 +48,8 @@ impl System {
         let mut listed: Vec<SocketAddr> = Vec::new();
         for server in config.name_servers() {
             let address = SocketAddr::new(server.ip, self.port);
-            if !listed.contains(&address) {
+            // No more than are asked: a longer list would differ from what is known at every question.
+            if listed.len() < MAX_SERVERS && !listed.contains(&address) {
                 listed.push(address);
             }
         }
@@ -68,6 +69,15 @@ mod tests {
         }
         let system = System::new(&path, 53);
         (dir, system)
+    }
+
+    #[test]
+    fn more_servers_than_are_asked_are_as_steady_as_few() {
+        let text: String = (1..20).map(|n| format!("nameserver 192.0.2.{n}\n")).collect();
+        let (_dir, system) = at(Some(&text));
+        let servers = system.servers().unwrap();
+        assert_eq!(servers.addresses().len(), MAX_SERVERS);
+        assert!(Arc::ptr_eq(&servers, &system.servers().unwrap()));
     }
 
     #[test]

@@ -148,7 +148,9 @@ impl Part {
         let mut bytes = Vec::new();
         let Some(file) = &mut self.file else { return (0, Vec::new()) };
         if let Err(error) = file.take(LONGEST).read_to_end(&mut bytes) {
-            warn!(file = %self.path.display(), %error, "the journal cannot be read: not used");
+            warn!(file = %self.path.display(), %error, "the journal cannot be read: emptied");
+            // Appended to as it is, the next start would read old changes and cut the new ones.
+            let _ = file.set_len(0);
             return (0, Vec::new());
         }
         let Some((number, mut rest)) = header(&bytes) else {
@@ -265,6 +267,19 @@ mod tests {
         assert_eq!(Journal::open(dir.path()).1.len(), 4, "a record whose checksum is wrong");
         std::fs::write(&path, b"something else altogether").unwrap();
         assert!(Journal::open(dir.path()).1.is_empty());
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_read_is_not_appended_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path());
+        journal.append(&[remove(1), remove(2)], 1, 0);
+        let path = dir.path().join(PARTS[0]);
+        // Only written to: what is there gives an error to who reads.
+        let file = OpenOptions::new().append(true).open(&path).ok();
+        let mut part = Part { path: path.clone(), file, length: 0, newest: 0 };
+        assert_eq!(part.read(), (0, Vec::new()));
+        assert_eq!(std::fs::metadata(path).unwrap().len(), 0);
     }
 
     #[test]

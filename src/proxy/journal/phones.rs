@@ -160,16 +160,27 @@ impl View<'_> {
     fn similar(&self, query: &Query) -> Vec<Arc<str>> {
         let in_trouble = self.journal.unregistered.iter(self.now).map(|(_, trouble)| &trouble.caller.aor);
         let bound = self.registrar.bindings().iter().filter(|binding| binding.confirmed).map(|binding| &binding.aor);
-        let mut similar: Vec<Arc<str>> =
-            bound.chain(in_trouble).filter(|aor| query.is_in(aor)).take(SIMILAR).cloned().collect();
-        similar.dedup();
-        similar
+        first_different(bound.chain(in_trouble).filter(|aor| query.is_in(aor)))
     }
 
     /// The confirmed binding of a handset at this address.
     fn registered_at(&self, aor: &str, ip: IpAddr) -> Option<&Binding> {
         self.registrar.bindings().of_aor(aor).find(|binding| binding.confirmed && binding.source.ip() == ip)
     }
+}
+
+/// The first few that differ: a user with several handsets is one of them.
+fn first_different<'a>(aors: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
+    let mut first: Vec<Arc<str>> = Vec::new();
+    for aor in aors {
+        if !first.contains(aor) {
+            first.push(aor.clone());
+        }
+        if first.len() == SIMILAR {
+            break;
+        }
+    }
+    first
 }
 
 fn confirmed(binding: &Binding, now: Instant) -> PhoneShown {
@@ -222,6 +233,12 @@ fn in_trouble(trouble: &Trouble, binding: Option<&Binding>, now: Instant) -> Pho
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_with_many_handsets_is_proposed_once() {
+        let aors = ["204", "1204", "204", "204", "204", "2040", "1204", "2041", "2042", "2043"].map(Arc::<str>::from);
+        assert_eq!(first_different(aors.iter()), ["204", "1204", "2040", "2041", "2042"].map(Arc::<str>::from));
+    }
 
     #[test]
     fn an_extension_is_that_extension_and_other_text_is_searched_for() {
