@@ -11,10 +11,12 @@ mod capture;
 mod direct;
 pub(crate) mod holdline;
 pub(crate) mod kamailio;
+pub(crate) mod line;
 mod linphone;
 mod load;
 mod matrix;
 mod rollover;
+mod signalling;
 pub(crate) mod sipp;
 pub(crate) mod tls;
 

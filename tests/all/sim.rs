@@ -17,6 +17,7 @@ mod pitfalls;
 mod races;
 mod recovery;
 mod register;
+mod renewal;
 pub(crate) mod server;
 mod services;
 mod transparency;

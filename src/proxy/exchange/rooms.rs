@@ -172,7 +172,8 @@ impl Rooms<'_> {
         let (request, from) = (&exchange.request, &exchange.from);
         match &mut exchange.kind {
             Kind::Register(state) => {
-                let (forwarded, upward) = wire::register::up(request, from, to, self.site)?;
+                let replaced = |id: &BindingId, contact: &[u8]| self.registrar.has_replaced(id, contact, from);
+                let (forwarded, upward) = wire::register::up(request, from, to, self.site, replaced)?;
                 let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
                 self.registrar.note(&what, &upward, now).map_err(|_| Refusal::new(503, "Binding table full"))?;
                 state.upward = Some(upward);

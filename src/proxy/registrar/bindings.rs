@@ -203,6 +203,11 @@ impl Bindings {
         self.entries.get(id).map(|entry| &entry.binding)
     }
 
+    /// The same as it will be with the next 2xx.
+    pub(super) fn newest(&self, id: &BindingId) -> Option<&Binding> {
+        self.entries.get(id).map(|entry| entry.pending.as_deref().unwrap_or(&entry.binding))
+    }
+
     /// The bindings of an address of record, at most [`MAX_PER_AOR`], in the order of their IDs.
     pub fn of_aor(&self, aor: &str) -> impl Iterator<Item = &Binding> {
         let aor: Arc<str> = aor.into();

@@ -134,6 +134,19 @@ impl Registrar {
         self.served.len()
     }
 
+    /// Whether a handset that takes off this Contact of a binding has put another in its place since: over the connection that
+    /// the REGISTER came by, or over a newer one. One that comes over a connection of its own, as at boot, takes off what it left
+    /// behind.
+    pub(super) fn has_replaced(&self, id: &BindingId, contact: &[u8], from: &Edge) -> bool {
+        let Some(binding) = self.bindings.newest(id) else { return false };
+        let comes_anew = match (binding.reach, from.flow) {
+            (Reach::Conn(known), Flow::Conn(conn)) => conn > known,
+            (Reach::Lost, _) | (Reach::Conn(_), Flow::Udp { .. }) => true,
+            (Reach::Udp { .. }, _) => false,
+        };
+        !comes_anew && *binding.contact != *contact
+    }
+
     /// Notes where the handset is reached, so that upstream may call it before its 2xx has come back.
     pub(super) fn note(&mut self, what: &Registering<'_>, upward: &Upward, now: Instant) -> Result<(), BindingsFull> {
         for bound in upward.bound.iter().filter(|bound| bound.expires != Some(0)) {

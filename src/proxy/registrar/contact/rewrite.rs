@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::{Advertised, Bound, ContactRefusal, MAX_CONTACT, MAX_CONTACTS, MAX_GROWTH, Mode, Source, Upward, aor};
 use crate::flow::Transport;
-use crate::message::{Edit, Message, Name, NameAddr, Params, Scheme, Span, Uri};
+use crate::message::{Edit, Element, Message, Name, NameAddr, Params, Scheme, Span, Uri};
 use crate::proxy::marks::{BindingId, IdParts, Key};
 
 /// Ports from here on are never what somebody typed into a phone: Linux takes its ephemeral ports from 32768 on, the
@@ -17,6 +17,10 @@ const EPHEMERAL: u16 = 32768;
 /// option tag `outbound` come off, wherever they are. What else stays: `Contact: *`, Contacts of other schemes, and those that are ours already (a
 /// phone that takes off what a registrar listed). A REGISTER without Contact asks what is registered: nothing is bound.
 ///
+/// A phone that reconnected renews its Contact: it registers the new one and takes the old one off, which are one at the PBX.
+/// Of several Contacts with one ID a single one goes up, one that binds if there is any. `replaced` says of an ID and a URI
+/// whether another URI has that binding since: taking it off takes nothing off at the PBX.
+///
 /// `Err` says what to answer; `edit` is of no use then.
 pub fn rewrite_register(
     msg: &Message,
@@ -25,12 +29,15 @@ pub fn rewrite_register(
     mode: Mode,
     arrival: &Source,
     advertised: &Advertised<'_>,
+    replaced: impl Fn(&BindingId, &[u8]) -> bool,
 ) -> Result<Upward, ContactRefusal> {
     let aor = aor(msg).ok_or(ContactRefusal::BadTo)?;
     let buf: &[u8] = msg.bytes();
     let path = mode == Mode::Path && msg.has_option(Name::Supported, b"path");
     let mut upward = Upward::default();
     let mut growth = Growth::default();
+    let mut contacts: SmallVec<[Contact; 1]> = SmallVec::new();
+    let mut others = 0;
     for (index, element) in msg.list(Name::Contact).enumerate() {
         if index == MAX_CONTACTS {
             return Err(ContactRefusal::TooManyContacts);
@@ -40,19 +47,33 @@ pub fn rewrite_register(
             continue;
         }
         let addr = NameAddr::parse(buf, element.span).ok_or(ContactRefusal::BadContact)?;
-        for param in Params::new(buf, addr.params).filter(|p| p.name.of(buf).eq_ignore_ascii_case(b"reg-id")) {
-            edit.remove(param.whole);
-            growth.less += param.whole.len();
+        if let Some(contact) = Contact::read(msg, element, addr, key, &aor, arrival)? {
+            contacts.push(contact);
+        } else {
+            growth.less += remove_reg_id(buf, &addr, edit);
+            others += 1;
         }
-        let Some(contact) = Contact::read(buf, addr, key)? else { continue };
-        let id = contact.id(buf, key, &aor, arrival);
+    }
+    let gone = |contact: &Contact| contact.asked.takes_off() && replaced(&contact.id, contact.addr.uri.of(buf));
+    for (place, contact) in contacts.iter().enumerate() {
+        // With a Path the PBX has the phone's own Contacts, and tells them apart.
+        let goes = !path && (!speaks_for_its_id(&contacts, place) || gone(contact));
+        if goes {
+            growth.less += contact.element.span.len();
+            edit.cut(&contact.element);
+            continue;
+        }
+        others += 1;
+        growth.less += remove_reg_id(buf, &contact.addr, edit);
         if !path {
-            let text = contact.ours(&id, advertised);
+            let text = contact.ours(advertised);
             growth.less += contact.addr.uri.len();
             growth.more += text.len();
             edit.replace(contact.addr.uri, &text);
         }
-        contact.note(msg, id, path, &mut upward);
+        if !gone(contact) {
+            contact.note(buf, path, &mut upward);
+        }
     }
     if growth.more > growth.less + MAX_GROWTH && upward.bound.len() + upward.asking.len() > 1 {
         return Err(ContactRefusal::TooManyContacts);
@@ -61,9 +82,35 @@ pub fn rewrite_register(
         edit.add_on_top(Name::Path, &path_value(&first.id, advertised));
         upward.path = true;
     }
+    if others == 0
+        && !contacts.is_empty()
+        && let Some(header) = msg.first(Name::Expires)
+    {
+        // Nothing is left that it could speak of: what goes up asks what is registered.
+        edit.remove(header.line);
+    }
     edit.remove_option(Name::Supported, b"outbound");
     edit.remove_option(Name::Require, b"outbound");
     Ok(upward)
+}
+
+/// Whether a Contact goes up for all that share its ID: the first that binds, else the first.
+fn speaks_for_its_id(contacts: &[Contact], place: usize) -> bool {
+    let own = &contacts[place];
+    let mut alike = contacts.iter().enumerate().filter(|(_, other)| other.id == own.id);
+    let binds = |(_, other): &(usize, &Contact)| other.asked == Asked::Bind;
+    let first = alike.clone().find(binds).or_else(|| alike.next());
+    first.is_some_and(|(first, _)| first == place)
+}
+
+/// A parameter of RFC 5626, which comes off. The bytes that it had.
+fn remove_reg_id(buf: &[u8], addr: &NameAddr, edit: &mut Edit<'_>) -> usize {
+    let mut less = 0;
+    for param in Params::new(buf, addr.params).filter(|p| p.name.of(buf).eq_ignore_ascii_case(b"reg-id")) {
+        edit.remove(param.whole);
+        less += param.whole.len();
+    }
+    less
 }
 
 /// The bytes that go and those that come.
@@ -73,16 +120,45 @@ struct Growth {
     more: usize,
 }
 
+/// What a Contact asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Bind,
+    /// `expires=0`.
+    TakeOff,
+    /// Whether a server lives, see [`Upward::asking`].
+    Answer,
+}
+
+impl Asked {
+    fn takes_off(self) -> bool {
+        self == Asked::TakeOff
+    }
+}
+
 /// A Contact that can become ours.
 struct Contact {
+    element: Element,
     addr: NameAddr,
     uri: Uri,
     instance: Option<Span>,
+    id: BindingId,
+    /// Seconds asked for, see [`Bound::expires`].
+    expires: Option<u32>,
+    asked: Asked,
 }
 
 impl Contact {
     /// `Ok(None)` for one that stays as it is.
-    fn read(buf: &[u8], addr: NameAddr, key: &Key) -> Result<Option<Contact>, ContactRefusal> {
+    fn read(
+        msg: &Message,
+        element: Element,
+        addr: NameAddr,
+        key: &Key,
+        aor: &str,
+        arrival: &Source,
+    ) -> Result<Option<Contact>, ContactRefusal> {
+        let buf: &[u8] = msg.bytes();
         if addr.uri.len() > MAX_CONTACT {
             return Err(ContactRefusal::LongContact);
         }
@@ -101,73 +177,82 @@ impl Contact {
             return Ok(None);
         }
         let instance = Params::find(buf, addr.params, b"+sip.instance").and_then(|param| param.value);
-        Ok(Some(Contact { addr, uri, instance }))
-    }
-
-    fn id(&self, buf: &[u8], key: &Key, aor: &str, arrival: &Source) -> BindingId {
-        let whole = self.addr.uri;
-        let contact = match (self.uri.port_span, self.uri.port) {
-            (Some(digits), Some(port)) if self.is_ephemeral(port, arrival) => (
-                Span { start: whole.start, end: self.uri.host.end }.of(buf),
-                Span { start: digits.end, end: whole.end }.of(buf),
-            ),
-            (Some(_) | None, _) => (whole.of(buf), &b""[..]),
+        let expires = match Params::find(buf, addr.params, b"expires") {
+            // An unreadable value counts as 3600 (RFC 3261 §10.3 item 6).
+            Some(param) => Some(param.value.and_then(|v| seconds(v.of(buf))).unwrap_or(super::DEFAULT_EXPIRES)),
+            None => msg.expires(),
         };
-        let instance = self.instance.map(|value| value.of(buf));
-        key.binding_id(&IdParts { aor: aor.as_bytes(), contact, instance, source: arrival.source.ip() })
-    }
-
-    /// True for a Contact port that changes whenever the phone reconnects, so that it must not make another binding.
-    ///
-    /// Over TCP and TLS nobody ever calls a phone at that port: it only tells two phones apart that share all the rest. With
-    /// a `+sip.instance` that does so. Without one the port stays if it looks chosen: the phone's listening port, 5060 or
-    /// 5061 in particular, even where a phone happens to connect from it. Over UDP it is where the phone listens.
-    fn is_ephemeral(&self, port: u16, arrival: &Source) -> bool {
-        match arrival.transport {
-            Transport::Udp => false,
-            Transport::Tcp | Transport::Tls => {
-                self.instance.is_some()
-                    || port >= EPHEMERAL
-                    || (port == arrival.source.port() && !matches!(port, 5060 | 5061))
-            }
-        }
+        let asked = match expires {
+            Some(0) if Params::find(buf, addr.params, b"cisco-keep-alive").is_some() => Asked::Answer,
+            Some(0) => Asked::TakeOff,
+            Some(_) | None => Asked::Bind,
+        };
+        let id = id(buf, &addr, &uri, instance, key, aor, arrival);
+        Ok(Some(Contact { element, addr, uri, instance, id, expires, asked }))
     }
 
     /// Our URI in its place, in brackets where it had none.
-    fn ours(&self, id: &BindingId, advertised: &Advertised<'_>) -> SmallVec<[u8; 96]> {
+    fn ours(&self, advertised: &Advertised<'_>) -> SmallVec<[u8; 96]> {
         let secure = self.uri.scheme == Scheme::Sips;
         let mut text = SmallVec::new();
         if !self.addr.bracketed {
             text.push(b'<');
         }
-        push_uri(&mut text, secure, id, advertised);
+        push_uri(&mut text, secure, &self.id, advertised);
         if !self.addr.bracketed {
             text.push(b'>');
         }
         text
     }
 
-    fn note(&self, msg: &Message, id: BindingId, path: bool, upward: &mut Upward) {
-        let buf: &[u8] = msg.bytes();
-        let expires = match Params::find(buf, self.addr.params, b"expires") {
-            // An unreadable value counts as 3600 (RFC 3261 §10.3 item 6).
-            Some(param) => Some(param.value.and_then(|v| seconds(v.of(buf))).unwrap_or(super::DEFAULT_EXPIRES)),
-            None => msg.expires(),
-        };
+    fn note(&self, buf: &[u8], path: bool, upward: &mut Upward) {
         let bound = Bound {
-            id,
+            id: self.id,
             contact: self.addr.uri.of(buf).into(),
-            expires,
+            expires: self.expires,
             instance: self.instance.map(|value| value.of(buf).into()),
         };
-        if expires == Some(0) && Params::find(buf, self.addr.params, b"cisco-keep-alive").is_some() {
-            upward.asking.push(bound);
-            return;
-        }
         match upward.bound.first_mut().filter(|_| path) {
-            Some(first) if first.expires == Some(0) => first.expires = expires,
+            _ if self.asked == Asked::Answer => upward.asking.push(bound),
+            // One that is to be reached stands for all, not one that is given up.
+            Some(first) if first.expires == Some(0) => *first = bound,
             Some(_) => {}
             None => upward.bound.push(bound),
+        }
+    }
+}
+
+/// What the PBX knows a Contact by.
+fn id(
+    buf: &[u8],
+    addr: &NameAddr,
+    uri: &Uri,
+    instance: Option<Span>,
+    key: &Key,
+    aor: &str,
+    arrival: &Source,
+) -> BindingId {
+    let whole = addr.uri;
+    let contact = match (uri.port_span, uri.port) {
+        (Some(digits), Some(port)) if is_ephemeral(port, instance.is_some(), arrival) => {
+            (Span { start: whole.start, end: uri.host.end }.of(buf), Span { start: digits.end, end: whole.end }.of(buf))
+        }
+        (Some(_) | None, _) => (whole.of(buf), &b""[..]),
+    };
+    let instance = instance.map(|value| value.of(buf));
+    key.binding_id(&IdParts { aor: aor.as_bytes(), contact, instance, source: arrival.source.ip() })
+}
+
+/// True for a Contact port that changes whenever the phone reconnects, so that it must not make another binding.
+///
+/// Over TCP and TLS nobody ever calls a phone at that port: it only tells two phones apart that share all the rest. With
+/// a `+sip.instance` that does so. Without one the port stays if it looks chosen: the phone's listening port, 5060 or
+/// 5061 in particular, even where a phone happens to connect from it. Over UDP it is where the phone listens.
+fn is_ephemeral(port: u16, has_instance: bool, arrival: &Source) -> bool {
+    match arrival.transport {
+        Transport::Udp => false,
+        Transport::Tcp | Transport::Tls => {
+            has_instance || port >= EPHEMERAL || (port == arrival.source.port() && !matches!(port, 5060 | 5061))
         }
     }
 }

@@ -13,7 +13,7 @@ fn growth_between(phone: &Message, mode: Mode, source: &str, sent_by: &str) -> O
     let advertised = Advertised { sent_by, transport: Transport::Tls };
     let mut edit = Edit::new(phone);
     let arrival = from(source, Transport::Udp);
-    rewrite_register(phone, &mut edit, &key(), mode, &arrival, &advertised).ok()?;
+    rewrite_register(phone, &mut edit, &key(), mode, &arrival, &advertised, |_, _| false).ok()?;
     edit.stamp_via(arrival.source, true);
     edit.set_max_forwards(70);
     let branch = key().branch(u64::MAX, key().loop_hash(crate::flow::Side::Phone, b"x"));
@@ -88,19 +88,18 @@ proptest! {
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
         match up_as(&phone, Mode::Rewrite, &from("10.1.0.1:49200", transport)) {
             Ok((upward, sent)) => {
-                prop_assert_eq!(upward.bound.len(), contacts.len());
-                for (bound, ((_, uri, _), _)) in upward.bound.iter().zip(&contacts) {
-                    prop_assert_eq!(&*bound.contact, uri.as_bytes());
-                }
+                let own = |bound: &Bound| contacts.iter().any(|((_, uri, _), _)| *uri.as_bytes() == *bound.contact);
+                prop_assert!(upward.bound.iter().all(own), "{:?}", upward.bound);
                 let own = sent.contacts().all(|contact| match contact {
                     Contact::Addr(addr) => addr.uri.of(sent.bytes()).windows(10).any(|w| w == b"@192.0.2.1"),
                     Contact::Star => false,
                 });
                 prop_assert!(own, "a phone's address left the house");
-                // Two Contacts that share an ID are one binding (of an instance): the first stands for both.
+                // Two Contacts that share an ID are one binding (of an instance): one stands for both.
                 let mut ids: Vec<BindingId> = upward.bound.iter().map(|bound| bound.id).collect();
                 ids.sort();
                 ids.dedup();
+                prop_assert_eq!(ids.len(), upward.bound.len());
                 if ids.len() == contacts.len() {
                     let (_, seen) = come_back(&echoed(&sent, ""), Some(&upward), None);
                     prop_assert_eq!(lines(&seen, Name::Contact), lines(&phone, Name::Contact));

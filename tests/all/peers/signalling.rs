@@ -1,0 +1,39 @@
+//! What a PBX does with what handsets send in special cases: a registrar that binds and unbinds.
+
+use holdline::flow::Transport;
+
+use super::holdline::Holdline;
+use super::kamailio::Kamailio;
+use super::line::Line;
+use super::tls::Authority;
+use crate::support::installed::installed;
+
+/// As pjsip's applications do after a reconnection: the old Contact goes with the new one, or in a REGISTER of its own.
+#[tokio::test]
+async fn a_handset_that_renews_its_contact_over_tcp_stays_at_kamailio() {
+    let test = "peers::signalling::a_handset_that_renews_its_contact_over_tcp_stays_at_kamailio";
+    if !installed(test, &["kamailio"]) {
+        return;
+    }
+    let authority = Authority::new();
+    let kamailio = Kamailio::start(&authority, 3600).await;
+    let holdline = Holdline::start(&[&kamailio], Transport::Udp, &authority, &[]).await;
+
+    let mut first = Line::open("200", holdline.sip).await;
+    let before = first.contact(first.local.port());
+    first.register(&[format!("{before};expires=600")]).await;
+    let bound = kamailio.registered(1).await;
+
+    let mut second = Line::open("200", holdline.sip).await;
+    let now = second.contact(second.local.port());
+    let answer = second.register(&[format!("{now};expires=600"), format!("{before};expires=0")]).await;
+    assert!(answer.contains(&now) && !answer.contains(&before), "{answer}");
+    assert_eq!(kamailio.registered(1).await[0].contact, bound[0].contact);
+
+    let answer = second.register(&[format!("{before};expires=0")]).await;
+    assert!(answer.contains(&now), "{answer}");
+    assert_eq!(kamailio.registered(1).await[0].contact, bound[0].contact);
+
+    second.register(&[format!("{now};expires=0")]).await;
+    kamailio.registered(0).await;
+}
