@@ -1,6 +1,6 @@
 //! The non-INVITE server transaction, RFC 3261 §17.2.2, figure 8, with the rules of RFC 4320 built in:
-//! no provisional answer but 100, no 100 before the client's Timer E has reached T2 (datagrams), no 408, and no answer
-//! at all once the client has given up.
+//! no provisional answer but 100, no 100 before the client's Timer E has reached T2 (datagrams), no 408 of our own, and no
+//! answer at all once the client has given up.
 
 use std::time::Instant;
 
@@ -15,9 +15,9 @@ pub(super) enum Event {
     Hundred,
     /// The caller answers 101–199: never sent, RFC 4320 §4.1.
     Provisional,
-    /// The caller answers 408: never sent, RFC 4320 §4.2. The transaction is abandoned instead.
+    /// The caller answers 408 by itself: never sent, RFC 4320 §4.2. The transaction is abandoned instead.
     Timeout,
-    /// The caller answers 200–699, 408 excepted.
+    /// The caller answers 200–699; 408 only if the next hop said so.
     Final,
     /// The caller will not answer.
     Abandon,

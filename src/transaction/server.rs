@@ -34,6 +34,7 @@ enum Event {
     Request,
     Ack,
     Respond(u16),
+    Relay(u16),
     Abandon,
     Timeout,
 }
@@ -116,6 +117,12 @@ impl Transactions {
         self.step_server(id.0, Event::Respond(status), bytes, now).sent
     }
 
+    /// As [`Transactions::respond`], for a response that somebody else made. RFC 4320 §4.2 forbids to make a 408 for a non-INVITE,
+    /// because it would come too late; one that the next hop made goes on for as long as the sender waits.
+    pub fn relay(&mut self, id: ServerId, status: u16, bytes: Bytes, now: Instant) -> bool {
+        self.step_server(id.0, Event::Relay(status), bytes, now).sent
+    }
+
     /// Ends a transaction that gets no final response at all (RFC 4320 §4.2). Retransmissions are absorbed in silence until the
     /// transaction would have ended.
     pub fn abandon(&mut self, id: ServerId, now: Instant) {
@@ -143,7 +150,7 @@ impl Transactions {
         ended
     }
 
-    /// `response`: what `Event::Respond` sends.
+    /// `response`: what `Event::Respond` or `Event::Relay` sends.
     fn step_server(&mut self, id: Id, event: Event, mut response: Bytes, now: Instant) -> Stepped {
         let mut stepped = Stepped::default();
         let Some(server) = self.servers.get_mut(id) else { return stepped };
@@ -152,14 +159,15 @@ impl Transactions {
         match (&mut server.machine, event) {
             (Machine::Invite(machine), Event::Request) => machine.handle(InviteEvent::Invite, timers, now),
             (Machine::Invite(machine), Event::Ack) => machine.handle(InviteEvent::Ack, timers, now),
-            (Machine::Invite(machine), Event::Respond(status)) => {
+            (Machine::Invite(machine), Event::Respond(status) | Event::Relay(status)) => {
                 machine.handle(InviteEvent::of_status(status), timers, now);
             }
             (Machine::Invite(machine), Event::Abandon) => machine.handle(InviteEvent::Abandon, timers, now),
             (Machine::Invite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
             (Machine::NonInvite(machine), Event::Request) => machine.handle(NonInviteEvent::Request, timers, now),
             (Machine::NonInvite(_), Event::Ack) => {}
-            (Machine::NonInvite(machine), Event::Respond(status)) => {
+            (Machine::NonInvite(machine), Event::Relay(408)) => machine.handle(NonInviteEvent::Final, timers, now),
+            (Machine::NonInvite(machine), Event::Respond(status) | Event::Relay(status)) => {
                 machine.handle(NonInviteEvent::of_status(status), timers, now);
             }
             (Machine::NonInvite(machine), Event::Abandon) => machine.handle(NonInviteEvent::Abandon, timers, now),

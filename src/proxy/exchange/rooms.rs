@@ -285,7 +285,11 @@ impl Rooms<'_> {
     /// Sends a response, unless the transaction has its final one already.
     fn respond(&mut self, exchange: &mut Exchange, status: u16, bytes: Bytes, origin: Origin, now: Instant) {
         let (side, method) = (exchange.side(), exchange.method);
-        if self.transactions.respond(exchange.server, status, bytes.clone(), now) {
+        let sent = match origin {
+            Origin::Local => self.transactions.respond(exchange.server, status, bytes.clone(), now),
+            Origin::Relayed => self.transactions.relay(exchange.server, status, bytes.clone(), now),
+        };
+        if sent {
             tracing::debug!(
                 call_id = %exchange.request.call_id_shown(),
                 method = method.as_str(),

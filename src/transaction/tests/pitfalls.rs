@@ -246,6 +246,28 @@ fn no_408_and_100_at_3_5_s_and_silence_at_the_end() {
 }
 
 #[test]
+fn a_408_of_the_next_hop_goes_on_for_as_long_as_the_phone_waits() {
+    for method in ["REGISTER", "MESSAGE", "BYE"] {
+        for (at, passes) in [(0, true), (31_999, true), (32_000, false), (33_000, false)] {
+            let mut tx = tables();
+            let msg = request(method, "z9hG4bKx", 1);
+            let id = receive_new(&mut tx, &msg, 0);
+            assert_eq!(pass_time(&mut tx, at), [""; 0]);
+            assert_eq!(
+                tx.relay(id, 408, response(&msg, 408, "p").bytes().clone(), clock::ms(at)),
+                passes,
+                "{method} {at}"
+            );
+            let expected: &[&str] = if passes { &["phone← 408"] } else { &[] };
+            assert_eq!(asked(&mut tx), expected, "{method} {at}");
+            assert!(!respond(&mut tx, id, &msg, 200, at), "it has its answer, or none");
+            pass_time(&mut tx, 120_000);
+            assert_quiet(&mut tx);
+        }
+    }
+}
+
+#[test]
 fn no_answer_after_the_phone_gave_up() {
     let mut tx = tables();
     let msg = request("REGISTER", "z9hG4bKx", 1);

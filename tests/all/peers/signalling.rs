@@ -37,3 +37,24 @@ async fn a_handset_that_renews_its_contact_over_tcp_stays_at_kamailio() {
     second.register(&[format!("{now};expires=0")]).await;
     kamailio.registered(0).await;
 }
+
+/// A PBX whose branch to the other handset runs into its time answers 408; the sender need not wait for its own time-out.
+#[tokio::test]
+async fn a_408_of_kamailio_to_a_message_reaches_the_handset() {
+    let test = "peers::signalling::a_408_of_kamailio_to_a_message_reaches_the_handset";
+    if !installed(test, &["kamailio"]) {
+        return;
+    }
+    let authority = Authority::new();
+    let kamailio = Kamailio::start(&authority, 3600).await;
+    let holdline = Holdline::start(&[&kamailio], Transport::Udp, &authority, &[]).await;
+    let mut silent = Line::open("201", holdline.sip).await;
+    let contact = silent.contact(silent.local.port());
+    silent.register(&[contact]).await;
+
+    let mut sender = Line::open("200", holdline.sip).await;
+    let message = sender.request("MESSAGE", "201", "");
+    sender.send(&message).await;
+    silent.receive_a("MESSAGE sip:201@").await;
+    sender.receive_a("SIP/2.0 408 ").await;
+}

@@ -188,3 +188,57 @@ fn a_response_that_lost_the_handsets_via_gets_it_back() {
     let back: Vec<&str> = arrived.lines().filter(|line| line.starts_with("Via:")).collect();
     assert_eq!(back, [vias[1]], "{arrived}");
 }
+
+/// A request of a phone with this method.
+fn asks(world: &mut World, phone: usize, method: &str) {
+    let addr = world.phones[phone].addr;
+    let text = format!(
+        "{method} sip:201@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/UDP {addr};branch=z9hG4bK{method};rport\r\nMax-Forwards: 70\r\n\
+         From: <sip:200@pbx.example.com>;tag=x\r\nTo: <sip:201@pbx.example.com>\r\nCall-ID: {method}\r\nCSeq: 1 {method}\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    world.phone_sends(phone, text.into());
+}
+
+/// RFC 4320 §4.2 forbids us to make one. The PBX's own is its answer, as its 504 would be.
+#[test]
+fn a_408_that_the_pbx_sent_in_time_reaches_the_handset_whatever_it_asked() {
+    for method in ["MESSAGE", "SUBSCRIBE", "INFO", "REFER", "UPDATE", "BYE", "PUBLISH"] {
+        let mut world = World::new(Setup::default());
+        world.server("a").manner = Manner::Status(408);
+        let phone = world.phone(Transport::Udp);
+        asks(&mut world, phone, method);
+        world.run_for(SECOND);
+        let last = world.ladder.last().expect("an answer");
+        assert!(last.ends_with("holdline→phone 0 408"), "{method}: {last}");
+        world.run_for(60 * SECOND);
+        world.assert_nothing_in_flight();
+    }
+}
+
+#[test]
+fn a_408_that_comes_when_the_handset_has_given_up_goes_nowhere() {
+    let mut world = World::new(Setup::default());
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    asks(&mut world, phone, "MESSAGE");
+    world.run_for(33 * SECOND);
+    let late = answer_to(&mut world, "a", 0, 408);
+    world.server_sends("a", late);
+    world.run_for(SECOND);
+    let last = world.ladder.last().expect("the PBX's answer");
+    assert!(last.ends_with("a→holdline 408"), "{last}");
+}
+
+#[test]
+fn a_408_to_each_try_of_a_register_is_the_last_failure_that_is_relayed() {
+    let mut world = World::new(Setup::default());
+    for name in ["a", "b"] {
+        world.server(name).manner = Manner::Status(408);
+    }
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(20 * SECOND);
+    assert_eq!(world.phones[phone].codes(), [408], "{}", world.ladder.join("\n"));
+    assert!(world.phones[phone].finals[0].1 <= 15 * SECOND, "{:?}", world.phones[phone].finals);
+}
