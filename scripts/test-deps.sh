@@ -20,7 +20,9 @@ packages=(
     haproxy                 # a load balancer that sends PROXY headers
     baresip                 # a real handset
     linphone-cli            # another one (linphonec)
-    tshark                  # reads a call's capture
+    tshark                  # reads a call's capture, and those of holdline trace
+    sngrep                  # reads the latter, too
+    tmux                    # a terminal of 80 columns
     valgrind                # counts instructions (callgrind)
     prometheus              # scrapes Holdline; promtool checks the rules
     buildah                 # builds the image

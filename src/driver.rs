@@ -3,6 +3,8 @@
 //! One task on one thread owns the core and the sockets. Whatever waits (DNS, the store, a connection being opened) waits
 //! elsewhere and comes back as an event, so that nothing stands between a datagram and its forwarding.
 
+mod answers;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use crate::proxy::phones::{Phones, Query};
 use crate::proxy::{Action, Core, Event, Reload, Settings as ProxySettings, Socket, Start};
 use crate::store::{Keep, RestoredState, Store, StoreError};
 use crate::systemd::Notifier;
+use crate::tap::{Filter, Tap, TooManyTraces, Traced};
 use crate::transport::tls::TlsError;
 use crate::transport::{self, BindError, Transports};
 use crate::upstream::{self, LookupFailure, RecordSet, RollError, Rollover, Source, Upstream};
@@ -80,6 +83,8 @@ pub enum Request {
     Phones(Query, usize, oneshot::Sender<Phones>),
     /// An operator's rollover: to this target, or to the next one.
     Roll(Option<String>, oneshot::Sender<Result<Rollover, RollError>>),
+    /// What passes and the filter wants, from now on; or the recent failures, since so long ago.
+    Trace(Filter, Option<Duration>, oneshot::Sender<Result<Traced, TooManyTraces>>),
     /// Bring the gauges up to date before a scrape.
     Gauges(oneshot::Sender<()>),
     /// Other settings from now on. The answer is what could not be used; everything is as it was then.
@@ -128,6 +133,7 @@ pub struct Driver {
     drain_timeout: Duration,
     rollovers: u64,
     notifier: Notifier,
+    tap: Tap,
 }
 
 type Answer = Result<RecordSet, LookupFailure>;
@@ -181,6 +187,7 @@ impl Driver {
             drain_timeout: setup.drain_timeout,
             rollovers: 0,
             notifier: Notifier::from_environment(),
+            tap: Tap::default(),
         })
     }
 
@@ -240,6 +247,9 @@ impl Driver {
                 () = self.transports.next(&mut events) => {
                     let now = Instant::now();
                     for event in events.drain(..) {
+                        if self.tap.listens() {
+                            self.tap.heard(&event, &self.core, unix_now());
+                        }
                         self.core.handle(Event::Net(event), now);
                     }
                 }
@@ -274,14 +284,21 @@ impl Driver {
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Persist(state) => upstream = Some(state),
-                Action::Net(_) | Action::Lookup => actions.push(action),
+                Action::Net(_) | Action::Lookup | Action::Failed(_) | Action::RolledOver(_) => actions.push(action),
             }
         }
         self.keep(upstream.map(Keep::Upstream), now);
         for action in actions.drain(..) {
             match action {
-                Action::Net(command) => self.transports.perform(command),
+                Action::Net(command) => {
+                    if self.tap.listens() {
+                        self.tap.sends(&command, &self.core, unix_now());
+                    }
+                    self.transports.perform(command);
+                }
                 Action::Lookup => self.look_up(),
+                Action::Failed(failed) => self.tap.failed(*failed, now, unix_now()),
+                Action::RolledOver(rollover) => self.tap.rolled_over(&rollover, unix_now()),
                 Action::Persist(_) => {}
             }
         }
@@ -331,6 +348,7 @@ impl Driver {
         self.notifier.alive(now);
         self.pulse.ready.store(self.core.ready(), Ordering::Relaxed);
         self.gather();
+        self.tap.tidy();
         let rollovers = self.core.facts().all_rollovers();
         if self.rollovers != rollovers {
             self.rollovers = rollovers;
@@ -343,61 +361,6 @@ impl Driver {
 
     fn gather(&self) {
         self.metrics.gather(self.core.facts(), &self.core.levels());
-    }
-
-    /// All of it, or nothing.
-    fn reload(&mut self, live: Live, now: Instant) -> Result<(), TlsError> {
-        self.transports.renew(live.certificates)?;
-        self.transports.set_bounds(live.connect_timeout, live.connections, &live.core.proxy.allow);
-        self.drain_timeout = live.drain_timeout;
-        if live.nameservers != self.nameservers {
-            self.resolver = observed_resolver(&live.nameservers, &self.metrics);
-            self.nameservers = live.nameservers;
-        }
-        self.metrics.failover_threshold.set(i64::from(live.core.upstream.failures));
-        set_limits(&self.metrics, &live.core.proxy, self.transports.connection_limit());
-        self.core.handle(Event::Settings(Box::new(live.core)), now);
-        Ok(())
-    }
-
-    /// Adds what the core does not know: whose status it is, whether state is kept, whether the settings are those of the file,
-    /// and when the certificates end that targets have shown.
-    fn completed(&self, mut status: Value) -> Value {
-        status["instance"] = self.metrics.instance().into();
-        status["store"] = serde_json::json!({ "writable": self.store.as_ref().map(Store::writable) });
-        status["config"] = serde_json::json!({ "refused": self.metrics.config_refused() });
-        let targets = status.pointer_mut("/upstream/targets").and_then(Value::as_array_mut);
-        for target in targets.into_iter().flatten() {
-            let end = target["target"].as_str().and_then(|label| self.metrics.shown_certificate(label));
-            target["certificate_not_after"] = end.into();
-        }
-        status
-    }
-
-    #[allow(clippy::disallowed_methods)]
-    fn answer(&mut self, request: Request) {
-        // The asker may have gone away meanwhile: then the answer is dropped.
-        match request {
-            Request::Status(to) => {
-                let _ = to.send(self.completed(self.core.status(Instant::now())));
-            }
-            Request::StatusWithHistory(to) => {
-                let _ = to.send(self.completed(self.core.status_with_history(Instant::now())));
-            }
-            Request::Phones(query, limit, to) => {
-                let _ = to.send(self.core.phones(&query, limit, Instant::now()));
-            }
-            Request::Roll(target, to) => {
-                let _ = to.send(self.core.roll(target.as_deref(), Instant::now()));
-            }
-            Request::Gauges(to) => {
-                self.gather();
-                let _ = to.send(());
-            }
-            Request::Reload(live, to) => {
-                let _ = to.send(self.reload(*live, Instant::now()));
-            }
-        }
     }
 }
 

@@ -17,6 +17,7 @@
 //!        metrics, store                           read what the core counted and what it keeps
 //!
 //! admin, control, metrics, logging, systemd       what an operator sees and does
+//! tap                                             the messages that pass, for whoever traces them
 //! probe                                           an SRV record looked at before any handset is plugged in
 //! agents                                          our own handsets, registrars and DNS, for demo and tests
 //! ```
@@ -39,6 +40,7 @@ pub mod proxy;
 pub mod store;
 pub mod summaries;
 pub mod systemd;
+pub mod tap;
 pub mod transaction;
 pub mod transport;
 pub mod upstream;

@@ -49,7 +49,11 @@ impl Bed {
                     self.core.handle(Event::Net(NetEvent::Opened { conn, local }), self.now);
                 }
                 Action::Net(NetCommand::Send { flow, bytes }) => sent = Some((flow, bytes)),
-                Action::Net(NetCommand::Close { .. }) | Action::Lookup | Action::Persist(_) => {}
+                Action::Net(NetCommand::Close { .. })
+                | Action::Lookup
+                | Action::Persist(_)
+                | Action::Failed(_)
+                | Action::RolledOver(_) => {}
             }
         }
         sent

@@ -1,8 +1,9 @@
 //! How the operator's commands find a running Holdline: its admin address, its control socket.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::config::keys::find;
 use crate::config::{Layers, Origin, WHEREABOUTS, admin_address, admin_token, control_path};
-use crate::control::{self, Answer, Command, CommandRefusal, DEFAULT_NAME};
+use crate::control::{self, Answer, AskError, Command, CommandRefusal, DEFAULT_NAME};
 
 /// The state directory of README's example, which is looked at where nothing else is given.
 const USUAL: &str = "/var/lib/holdline";
@@ -116,20 +117,38 @@ fn is_blank(path: &OsStr) -> bool {
 /// Asks over the control socket. A refusal is reported to the operator as it is.
 pub(super) fn ask(path: &Path, command: &Command) -> Result<Value, Failure> {
     match control::ask(path, command) {
-        Ok(Answer::Ok(value)) => Ok(value),
-        Ok(Answer::Error { kind: CommandRefusal::NoSuchTarget | CommandRefusal::BadRequest, message }) => {
+        Ok(answer) => granted(answer),
+        Err(error) => Err(unreachable(&error)),
+    }
+}
+
+/// Asks for an answer that goes on, and gives what follows its first line.
+pub(super) fn open(path: &Path, command: &Command) -> Result<BufReader<UnixStream>, Failure> {
+    match control::open(path, command) {
+        Ok((answer, reader)) => granted(answer).map(|_| reader),
+        Err(error) => Err(unreachable(&error)),
+    }
+}
+
+fn granted(answer: Answer) -> Result<Value, Failure> {
+    match answer {
+        Answer::Ok(value) => Ok(value),
+        Answer::Error { kind: CommandRefusal::NoSuchTarget | CommandRefusal::BadRequest, message } => {
             Err(Failure::Usage(super::terminal::visible(&message)))
         }
-        Ok(Answer::Error { kind: CommandRefusal::NotReady | CommandRefusal::AlreadyActive, message }) => {
+        Answer::Error { kind: CommandRefusal::NotReady | CommandRefusal::AlreadyActive, message } => {
             Err(Failure::Other(anyhow!(super::terminal::visible(&message))))
         }
-        Ok(Answer::Error { kind: CommandRefusal::Silent, message }) => Err(Failure::Unavailable(anyhow!(message))),
-        Err(error) => {
-            let hint = "give its --control, --state-dir or --config; holdline run has a control socket where it has a \
-                        state_dir or control";
-            Err(Failure::Unavailable(anyhow!("{error}; {hint}")))
+        Answer::Error { kind: CommandRefusal::Silent | CommandRefusal::Busy, message } => {
+            Err(Failure::Unavailable(anyhow!(message)))
         }
     }
+}
+
+fn unreachable(error: &AskError) -> Failure {
+    let hint = "give its --control, --state-dir or --config; holdline run has a control socket where it has a \
+                state_dir or control";
+    Failure::Unavailable(anyhow!("{error}; {hint}"))
 }
 
 /// `HOST:PORT` of the Holdline that runs with this file.

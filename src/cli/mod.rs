@@ -16,6 +16,7 @@ mod shells;
 mod srv;
 mod status;
 mod terminal;
+mod trace;
 mod watch;
 
 use std::ffi::OsString;
@@ -52,6 +53,8 @@ pub enum Command {
     Phones(phones::PhonesArgs),
     /// Make another target active now.
     Roll(roll::RollArgs),
+    /// Show the messages of a handset or of a call as they pass, or what failed, as a ladder, whole, or as a capture file.
+    Trace(trace::TraceArgs),
     /// Probe a running Holdline; exit status 0: healthy, 1: not.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Show a whole failover on loopback: phones, two registrars, DNS, with nothing to install.
@@ -78,6 +81,7 @@ fn obey(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
         Command::Status(args) => status::status(&args),
         Command::Phones(args) => phones::phones(&args),
         Command::Roll(args) => roll::roll(&args),
+        Command::Trace(args) => trace::trace(&args),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Completions(args) => shells::completions(&args),

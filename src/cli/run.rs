@@ -88,11 +88,11 @@ fn control_socket(wanted: &ControlPath, requests: mpsc::Sender<Request>) -> Resu
     match Control::bind(&wanted.path) {
         Ok(Control { listener, place }) => {
             control::serve(listener, requests).context("control")?;
-            tracing::info!(path = %wanted.path.display(), "control socket: holdline phones, holdline roll");
+            tracing::info!(path = %wanted.path.display(), "control socket: holdline phones, roll and trace");
             Ok(Some(place))
         }
         Err(error) if wanted.default => {
-            tracing::warn!(%error, "no control socket: holdline phones and holdline roll cannot reach this one");
+            tracing::warn!(%error, "no control socket: holdline phones, roll and trace cannot reach this one");
             Ok(None)
         }
         Err(error) => Err(Failure::Unavailable(error.into())),

@@ -48,6 +48,13 @@ fn is_hidden(c: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Whether standard output takes colours: it is a terminal, and nobody has said that it shall not.
+pub(super) fn colours() -> bool {
+    let told_not_to = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+    io::stdout().is_terminal() && !told_not_to && !dumb
+}
+
 /// Writes to standard output. A reader that has gone (`| head`) is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

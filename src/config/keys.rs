@@ -115,7 +115,7 @@ pub const KEYS: &[Key] = &[
     key("state_dir", "state-dir", "HOLDLINE_STATE_DIR", "DIR", "",
         "Directory for the active target, the last good record set and the bindings; without it a restart forgets them"),
     key("control", "control", "HOLDLINE_CONTROL", "SOCKET-PATH", "",
-        "Unix socket (mode 0600) for holdline phones and roll; else control.sock in state_dir, if there is one"),
+        "Unix socket (mode 0600) for holdline phones, roll and trace; else control.sock in state_dir, if there is one"),
     live(key("drain_timeout", "drain-timeout", "HOLDLINE_DRAIN_TIMEOUT", "DURATION", "25s",
         "After SIGTERM, leave at the latest after this long")),
     key("admin", "admin", "HOLDLINE_ADMIN", "ADDR:PORT", "127.0.0.1:9460",

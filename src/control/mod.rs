@@ -1,4 +1,4 @@
-//! The operator's Unix socket: what `holdline phones` and `holdline roll` talk to.
+//! The operator's Unix socket: what `holdline phones`, `holdline roll` and `holdline trace` talk to.
 //!
 //! One line of JSON in, one line of JSON out, and the connection ends:
 //!
@@ -9,6 +9,8 @@
 //!                                                       ← {"error":{"kind":"no_such_target","message":"…"}}
 //! ```
 //!
+//! One question has an answer that goes on: `trace`, see [`trace`].
+//!
 //! Whoever may open the socket's file may ask: it belongs to the user Holdline runs as, mode 0600. It has a thread of its
 //! own, like the admin listener; the driver answers through its [`Request`](crate::driver::Request) channel. Clients,
 //! the length of a question and the time for everything are bounded.
@@ -16,11 +18,12 @@
 mod client;
 mod server;
 mod socket;
+pub mod trace;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, ask, open};
 pub use server::serve;
 pub use socket::{Control, ControlBindError, LONGEST_PATH, Place, could_bind};
 
@@ -40,6 +43,21 @@ pub enum Command {
         query: String,
         /// List at most so many; bounded by [`MAX_LISTED`](crate::proxy::phones::MAX_LISTED).
         limit: Option<usize>,
+    },
+    /// What passes from now on, or what failed; see [`trace`].
+    Trace {
+        /// An extension, a part of an address of record or of an address, or a Call-ID; blank: everything.
+        #[serde(default)]
+        what: String,
+        /// Only what fails.
+        #[serde(default)]
+        failures: bool,
+        /// Not what passes: what failed within so many seconds.
+        #[serde(default)]
+        last_seconds: Option<u64>,
+        /// Leave the answers of Digest and the keys of media as they are.
+        #[serde(default)]
+        secrets: bool,
     },
     /// Make another target active.
     Roll {
@@ -75,6 +93,8 @@ pub enum CommandRefusal {
     NoSuchTarget,
     /// The target is active already.
     AlreadyActive,
+    /// As many traces run as may run.
+    Busy,
     /// The driver does not answer.
     Silent,
 }

@@ -8,13 +8,15 @@ use std::{io, thread};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::trace::{self, Manner};
 use super::{Answer, Command, CommandRefusal};
 use crate::admin::about;
 use crate::driver::Request;
 use crate::proxy::phones::Query;
+use crate::tap::Filter;
 use crate::upstream::RollError;
 
 /// Clients served at once; more wait in the listen queue.
@@ -48,10 +50,9 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
             Ok((stream, _)) => {
                 let requests = requests.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, &requests, started).await {
+                    if let Err(error) = converse(stream, &requests, started, permit).await {
                         tracing::debug!(%error, "control client gone");
                     }
-                    drop(permit);
                 });
             }
             // Out of file descriptors, most likely: some will be free in a while.
@@ -63,12 +64,18 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
     }
 }
 
-/// One question, one answer.
-async fn converse(mut stream: UnixStream, requests: &mpsc::Sender<Request>, started: Instant) -> io::Result<()> {
+/// One question, one answer. A trace goes on, and is no client any more that others have to wait for: traces have a limit of
+/// their own.
+async fn converse(
+    mut stream: UnixStream,
+    requests: &mpsc::Sender<Request>,
+    started: Instant,
+    permit: OwnedSemaphorePermit,
+) -> io::Result<()> {
     let who = stream.peer_cred()?;
-    let (reader, mut writer) = stream.split();
+    let (mut reader, mut writer) = stream.split();
     let mut line = Vec::new();
-    timeout(TIME, BufReader::new(reader.take(LONGEST)).read_until(b'\n', &mut line)).await??;
+    timeout(TIME, BufReader::new((&mut reader).take(LONGEST)).read_until(b'\n', &mut line)).await??;
     let answer = match serde_json::from_slice(&line) {
         Ok(Command::Roll { target }) => {
             let asked = target.as_deref().unwrap_or("next");
@@ -79,6 +86,20 @@ async fn converse(mut stream: UnixStream, requests: &mpsc::Sender<Request>, star
             let query = Query::new(&query);
             let phones = ask(requests, |to| Request::Phones(query, limit.unwrap_or(LISTED), to)).await;
             phones.map_or_else(silent, |phones| Answer::Ok(json!(phones)))
+        }
+        Ok(Command::Trace { what, failures, last_seconds, secrets }) => {
+            tracing::info!(secrets, uid = who.uid(), pid = who.pid(), "trace asked for over the control socket");
+            let filter = Filter::new(&what, failures);
+            let last = last_seconds.map(Duration::from_secs);
+            match ask(requests, |to| Request::Trace(filter.clone(), last, to)).await {
+                Some(Ok(traced)) => {
+                    drop(permit);
+                    let manner = Manner { secrets, failures_only: failures };
+                    return trace::stream(traced, &filter, manner, &mut reader, writer).await;
+                }
+                Some(Err(busy)) => Answer::Error { kind: CommandRefusal::Busy, message: busy.to_string() },
+                None => silent(),
+            }
         }
         Ok(Command::Status {}) => match ask(requests, Request::Status).await {
             Some(mut status) => {

@@ -20,6 +20,7 @@
 //! | `check`, `fault` | the shapes that are refused; the answer of each |
 //! | `edit`, `reply` | bytes out |
 //! | `shown` | what of a message may stand in a log |
+//! | `masked` | a message whose secrets are overwritten |
 //! | `framing` | streams into messages (RFC 3261 §18.3) |
 
 mod access;
@@ -30,6 +31,7 @@ mod fault;
 mod framing;
 mod header;
 mod list;
+mod masked;
 mod name_addr;
 mod normal;
 mod reply;
@@ -47,6 +49,7 @@ pub use fault::Fault;
 pub use framing::{Frame, Framer, FramingError, framing_status};
 pub use header::{Header, Method, Name};
 pub use list::{Element, Param, Params};
+pub use masked::masked;
 pub use name_addr::NameAddr;
 pub use reply::{Reply, standard_phrase};
 pub use scan::{MAX_MESSAGE, Message, ScanError};

@@ -67,7 +67,7 @@ impl fmt::Display for Packet<'_> {
 }
 
 /// The start line and headers, their blank line included, and the length of what comes after.
-fn split(message: &[u8]) -> (&[u8], usize) {
+pub(super) fn split(message: &[u8]) -> (&[u8], usize) {
     let after = |mark: &[u8]| memchr::memmem::find(message, mark).map(|at| at + mark.len());
     let end = [after(b"\r\n\r\n"), after(b"\n\n"), after(b"\r\r")].into_iter().flatten().min().unwrap_or(message.len());
     (&message[..end], message.len() - end)

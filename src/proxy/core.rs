@@ -4,6 +4,7 @@
 //! [`Core::poll_timeout`] and call [`Core::handle_timeout`]; again [`Core::poll_action`] until it is empty. Every method that
 //! steps a machine ends in a pump, so that what one machine brings about in another happens in the same instant.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -17,7 +18,9 @@ use super::journal::status::{Levels, View};
 use super::marks::BindingId;
 use super::registrar::StoredBinding;
 use super::registrar::bindings::Change;
-use crate::flow::{Side, Transport};
+use super::traced::Leg;
+use crate::flow::{Flow, Side, Transport};
+use crate::message::{Message, Uri};
 use crate::upstream::{RollError, Rollover, Upstream};
 
 /// Everything between the sockets, without I/O, clock or chance.
@@ -172,6 +175,21 @@ impl Core {
     #[must_use]
     pub fn phones(&self, query: &Query, limit: usize, now: Instant) -> Phones {
         self.view(now).phones(query, limit)
+    }
+
+    /// The leg that a flow is, for whoever looks at what passes on it.
+    #[must_use]
+    pub fn leg(&self, flow: Flow) -> Option<Leg> {
+        self.house.flows.leg(flow, &self.house.site, &self.house.upstream)
+    }
+
+    /// Whom a request of upstream's calls by the Contact that Holdline gave out: the handset's address of record.
+    #[must_use]
+    pub fn called(&self, request: &Message) -> Option<Arc<str>> {
+        let buf = request.bytes();
+        let user = Uri::parse(buf, request.request_uri())?.user?;
+        let id = self.house.site.key.verify(user.of(buf))?;
+        self.house.registrar.bindings().get(&id).map(|binding| binding.aor.clone())
     }
 
     /// The size of every table that what is in flight makes grow. Sixty-four times T1 after the last message all are 0 but

@@ -1,8 +1,9 @@
 //! What goes into the core, and what comes out of it.
 
 use super::site::{Reload, Settings, Socket};
+use super::traced::Failed;
 use crate::flow::{NetCommand, NetEvent, Transport};
-use crate::upstream::{LookupFailure, Persisted, RecordSet, Upstream};
+use crate::upstream::{LookupFailure, Persisted, RecordSet, Rollover, Upstream};
 
 /// What happens to the core.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub enum Action {
     Lookup,
     /// Keep the upstream's state for the next start.
     Persist(Persisted),
+    /// A request failed: for whoever looks at recent failures.
+    Failed(Box<Failed>),
+    /// Another target is active (logged already): for whoever wants to know.
+    RolledOver(Box<Rollover>),
 }
 
 /// What a core is made of.

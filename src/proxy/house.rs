@@ -220,7 +220,10 @@ impl House {
             UpstreamAction::Lookup => self.actions.push_back(Action::Lookup),
             UpstreamAction::Persist(state) => self.actions.push_back(Action::Persist(state)),
             UpstreamAction::SetChanged => self.targets_changed(now),
-            UpstreamAction::RolledOver(rollover) => self.rolled_over(&rollover, now),
+            UpstreamAction::RolledOver(rollover) => {
+                self.rolled_over(&rollover, now);
+                self.actions.push_back(Action::RolledOver(Box::new(rollover)));
+            }
             UpstreamAction::Ask { target, epoch } => self.ask(&target, epoch, now),
         }
     }

@@ -23,6 +23,7 @@
 //! | `inquiry` | the one question of our own: an OPTIONS to the active target, when only unserved handsets speak against it |
 //! | `marks` | what we sign: Contact IDs, route marks, branches |
 //! | `journal` | what is counted, logged and shown |
+//! | `traced` | what is handed out about messages to whoever traces them |
 //!
 //! The way of a REGISTER up: `core` → `inbound` (gate, route) → `exchange` (a relay, see `exchange::register`, that wishes for a
 //! try, carried out by `exchange::rooms`) → `registrar` and `wire` → the transactions below. Its answer comes back through
@@ -47,6 +48,7 @@ mod marks;
 mod numbers;
 mod registrar;
 mod site;
+mod traced;
 mod wire;
 
 pub use self::core::Core;
@@ -57,3 +59,4 @@ pub use journal::{AttemptOutcome, DURATIONS, Direction, Facts, FailureReason, Or
 pub use registrar::{StoredBinding, bindings, contact};
 pub use site::settings::{Exhausted, Settings, default_allow};
 pub use site::{Reload, Socket};
+pub use traced::{Failed, Leg, Passed};

@@ -332,6 +332,10 @@ fn docs_limits_are_those_of_the_code() {
         ("strikes reported with a rollover", failover::MAX_STRIKES),
         ("a peer's own words kept with a failure", events::MAX_DETAIL),
         ("handsets in one answer of the control socket", holdline::proxy::phones::MAX_LISTED),
+        ("traces at one time", holdline::tap::TRACES),
+        ("messages that wait for one trace", holdline::tap::HELD_ITEMS),
+        ("failures kept for `holdline trace --last`", holdline::tap::KEPT),
+        ("calls that one trace follows", holdline::tap::FOLLOWED),
     ];
     for (what, bound) in rows {
         assert_eq!(bound_in(&page, what), bound, "{what}");

@@ -22,4 +22,5 @@ mod selection;
 pub(crate) mod server;
 pub(crate) mod stage;
 mod tls;
+mod trace;
 mod transparency;

@@ -20,6 +20,7 @@ mod register;
 mod renewal;
 pub(crate) mod server;
 mod services;
+mod traced;
 mod transparency;
 mod ua;
 pub(crate) mod world;

@@ -1,9 +1,11 @@
 //! Readable lines, with the time since the start and colours on a terminal.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+
+use crate::cli::terminal::colours;
 
 /// Writes the story to standard output.
 pub(super) struct Narrator {
@@ -26,13 +28,7 @@ const DIM: &str = "2";
 impl Narrator {
     /// The time starts now. No colours where standard output is no terminal or `NO_COLOR` is set.
     pub(super) fn new() -> Narrator {
-        let told_not_to = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        Narrator {
-            start: Instant::now(),
-            colours: std::io::stdout().is_terminal() && !told_not_to && !dumb,
-            unheard: Notify::new(),
-        }
+        Narrator { start: Instant::now(), colours: colours(), unheard: Notify::new() }
     }
 
     /// Resolves once nobody listens any more (`| head`).

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::invite::InviteRelay;
 use super::plain::{Course, PlainRelay};
 use super::register::RegisterRelay;
@@ -40,6 +42,7 @@ impl Registering {
             aor: Arc::from(aor),
             reach: phone_address::of_register(request, from.flow),
             upward: None,
+            sent: SmallVec::new(),
         }
     }
 }

@@ -32,7 +32,7 @@ impl RegisterRelay {
         };
         let target = attempt.target.clone();
         let class = verdict.class;
-        out.push(Out::Ended(AttemptEnded { target, outcome, class, detail, classed: Some(classed) }));
+        out.push(Out::Ended(id, AttemptEnded { target, outcome, class, detail, classed: Some(classed) }));
         verdict
     }
 
@@ -59,7 +59,7 @@ impl RegisterRelay {
             (Class::Success, None) | (Class::Failure, _) => {}
         }
         let target = branch.target.clone();
-        out.push(Out::Ended(AttemptEnded { target, outcome, class, detail, classed: None }));
+        out.push(Out::Ended(id, AttemptEnded { target, outcome, class, detail, classed: None }));
         class
     }
 }

@@ -1,11 +1,13 @@
 //! Exchanges: the response contexts of RFC 3261 §16.7, one for each server transaction that is forwarded.
 //!
 //! An [`Exchange`] keeps the request and what is known of its sender; its relay decides. `register`, `invite` and `plain` are
-//! the relays: events in ([`In`]), wishes out ([`Out`](outlook::Out)), no bytes, no sockets. `rooms` carries the wishes out.
+//! the relays: events in ([`In`]), wishes out ([`Out`](outlook::Out)), no bytes, no sockets. `rooms` carries the wishes out;
+//! `failures` puts together what is looked at later.
 
 pub(super) mod begin;
 pub(super) mod branch;
 mod classes;
+mod failures;
 pub(super) mod invite;
 pub(super) mod outlook;
 pub(super) mod plain;
@@ -20,6 +22,8 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use self::branch::Branches;
 use self::invite::InviteRelay;
 use self::outlook::{BranchId, In, Outbox, Outlook};
@@ -32,6 +36,7 @@ use super::marks::BindingId;
 use super::numbers::NumberMap;
 use super::registrar::bindings::{Binding, Reach};
 use super::registrar::contact::Upward;
+use super::traced::Sent;
 use crate::flow::{ConnId, Side};
 use crate::message::{Message, Method};
 use crate::transaction::{ClientId, ServerId};
@@ -96,6 +101,8 @@ pub(super) struct Registering {
     pub reach: Reach,
     /// What the Contacts became on the newest branch.
     pub upward: Option<Upward>,
+    /// What left on each branch.
+    pub sent: SmallVec<[(BranchId, Sent); 1]>,
 }
 
 #[derive(Debug)]

@@ -119,7 +119,7 @@ pub(crate) enum Out {
     /// No final answer at all (RFC 4320 §4.2).
     Abandon,
     /// An attempt ended.
-    Ended(AttemptEnded),
+    Ended(BranchId, AttemptEnded),
     /// A REGISTER is tried again.
     Retried,
     /// Every try failed.

@@ -82,9 +82,10 @@ impl Rooms<'_> {
                 }
                 Out::Answer(status, phrase, retry_after) => self.answer(exchange, status, phrase, retry_after, now),
                 Out::Abandon => self.abandon(exchange, now),
-                Out::Ended(ended) => {
+                Out::Ended(branch, ended) => {
                     if let Some(who) = registrant(exchange) {
                         self.journal.attempt_ended(who, &ended, now);
+                        self.attempt_failed(exchange, branch, &ended, at_hand.as_ref(), now);
                     }
                 }
                 Out::Retried => self.journal.facts.register_retries += 1,
@@ -136,6 +137,7 @@ impl Rooms<'_> {
             }
         };
         let (method, name, reliable) = (exchange.method, exchange.request.method_name(), to.transport.is_reliable());
+        let bytes = forwarded.bytes.clone();
         let request = crate::transaction::Outgoing {
             method,
             method_name: name,
@@ -160,6 +162,7 @@ impl Rooms<'_> {
         if let Some(this) = exchange.relay.branches_mut().get_mut(branch) {
             this.sent(client, flow, reused);
         }
+        exchange.note_sent(branch, to, bytes, now);
     }
 
     fn render(
@@ -298,6 +301,7 @@ impl Rooms<'_> {
                 "response sent"
             );
             self.journal.facts.note_response(side, method, status, origin);
+            self.answered_badly(exchange, status, &bytes, now);
         } else if method == Method::Invite && (200..300).contains(&status) {
             // After a failure went back, a 2xx goes all the same (RFC 3261 §16.7 step 5): there is a call to end.
             self.journal.facts.note_response(side, method, status, origin);

@@ -22,6 +22,7 @@ use super::registrar::Registrar;
 use super::registrar::bindings::Reach;
 use super::registrar::phone_address;
 use super::site::Site;
+use super::traced::Leg;
 use crate::flow::{ConnId, Flow, Hop, NetCommand, Side, SocketId, Transport};
 use crate::message::Message;
 use crate::transaction::Transactions;
@@ -89,6 +90,24 @@ impl Flows {
                 })
             }
         }
+    }
+
+    /// The leg that a flow is; `None` for a connection that is not there, or not open yet.
+    pub(super) fn leg(&self, flow: Flow, site: &Site, upstream: &Upstream) -> Option<Leg> {
+        let (side, transport) = self.kind(flow, site);
+        let (local, remote, hop) = match flow {
+            Flow::Udp { local, remote, .. } => (local, remote, None),
+            Flow::Conn(id) => {
+                let conn = self.table.get(id)?;
+                (conn.local?, conn.remote, conn.hop.as_ref())
+            }
+        };
+        let target = match hop {
+            Some(hop) => upstream.target_named(&hop.target, hop.addr.port()),
+            None if side == Side::Upstream => upstream.target_at(remote),
+            None => None,
+        };
+        Some(Leg { side, transport, local, remote, target: target.map(|target| target.label.clone()) })
     }
 
     fn listener_name(&mut self, socket: SocketId, local: SocketAddr, site: &Site) -> Arc<str> {

@@ -40,15 +40,23 @@ impl Query {
     /// Whether it matches a phone of these properties.
     #[must_use]
     pub fn matches(&self, aor: &str, source: SocketAddr, user_agent: &str, target: &str) -> bool {
+        self.matches_aor(aor)
+            || (!self.extension && (self.is_in(user_agent) || self.is_in(target) || self.matches_address(source)))
+    }
+
+    /// Whether it matches by the address of record alone.
+    #[must_use]
+    pub fn matches_aor(&self, aor: &str) -> bool {
         if self.extension {
             return aor.split('@').next() == Some(self.text.as_str());
         }
-        let address = || SocketAddr::new(source.ip().to_canonical(), source.port()).to_string();
-        self.text.is_empty()
-            || self.is_in(aor)
-            || self.is_in(user_agent)
-            || self.is_in(target)
-            || address().contains(&self.text)
+        self.text.is_empty() || self.is_in(aor)
+    }
+
+    /// Whether it is a part of an address, as an address is written: an extension is none.
+    #[must_use]
+    pub fn matches_address(&self, address: SocketAddr) -> bool {
+        !self.extension && SocketAddr::new(address.ip().to_canonical(), address.port()).to_string().contains(&self.text)
     }
 
     fn is_in(&self, text: &str) -> bool {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use holdline::flow::{Cause, ConnId, Flow, NetCommand, NetEvent, Side, Transport};
 use holdline::metrics::Metrics;
-use holdline::proxy::{Action, Core, Event, Reload, Settings};
+use holdline::proxy::{Action, Core, Event, Failed, Reload, Settings};
 use holdline::upstream::{LookupFailure, Persisted, RecordSet, Rollover};
 
 use super::phone::Phone;
@@ -54,6 +54,10 @@ pub(crate) struct World {
     pub dns: Vec<Result<RecordSet, LookupFailure>>,
     pub lookups: usize,
     pub persisted: Option<Persisted>,
+    /// What was handed out about failures, in order.
+    pub failures: Vec<Failed>,
+    /// What was handed out about rollovers, in order.
+    pub rollovers: Vec<Rollover>,
     pub loss: f64,
     pub duplication: f64,
     pub latency: Duration,
@@ -169,6 +173,8 @@ impl World {
             dns,
             lookups: 0,
             persisted: None,
+            failures: Vec::new(),
+            rollovers: Vec::new(),
             loss: 0.0,
             duplication: 0.0,
             latency: Duration::from_millis(1),
@@ -522,6 +528,8 @@ impl World {
                     self.cross(true, Happening::Lookup(result));
                 }
                 Action::Persist(state) => self.persisted = Some(state),
+                Action::Failed(failed) => self.failures.push(*failed),
+                Action::RolledOver(rollover) => self.rollovers.push(*rollover),
                 Action::Net(command) => self.command(command),
             }
         }

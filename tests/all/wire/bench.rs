@@ -158,7 +158,10 @@ impl Bench {
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Lookup => self.lookups += 1,
-                Action::Persist(_) | Action::Net(NetCommand::Close { .. }) => {}
+                Action::Net(NetCommand::Close { .. })
+                | Action::Persist(_)
+                | Action::Failed(_)
+                | Action::RolledOver(_) => {}
                 Action::Net(NetCommand::Send { flow, bytes }) => {
                     if bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
                         self.sent.push((flow, bytes));

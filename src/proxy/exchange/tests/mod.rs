@@ -113,7 +113,7 @@ impl Table {
             Out::Launch(branch, _) => format!("launch {}", short(branch)),
             Out::Send(..) => "send".to_owned(),
             Out::Hush(_) => "hush".to_owned(),
-            Out::Suspect(..) | Out::Retried | Out::Ended(_) | Out::Dialog(_) => return None,
+            Out::Suspect(..) | Out::Retried | Out::Ended(..) | Out::Dialog(_) => return None,
             Out::Forget(_) => "forget".to_owned(),
             Out::Cancel(_) => "cancel".to_owned(),
             Out::Hold => "hold".to_owned(),
