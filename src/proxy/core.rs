@@ -200,6 +200,8 @@ impl Core {
         let mut tables = self.house.exchanges.sizes().to_vec();
         tables.extend([
             ("transactions", self.house.transactions.len()),
+            ("open transactions", self.house.transactions.open()),
+            ("bytes of messages", self.house.transactions.held()),
             ("bindings", self.house.registrar.bindings().len()),
             ("connections", connections),
             ("addresses", addresses),

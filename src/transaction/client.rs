@@ -74,6 +74,11 @@ impl Client {
         }
     }
 
+    /// Bytes of messages it keeps.
+    fn held(&self) -> usize {
+        self.bytes.len() + self.cancel.len()
+    }
+
     fn sent(&self, bytes: Bytes, retransmission: bool) -> TxAction {
         TxAction::Send { flow: self.flow, bytes, retransmission }
     }
@@ -128,13 +133,17 @@ impl Transactions {
         }
     }
 
-    /// Stops the retransmissions (Timers A and E off). The transaction stays open for answers until Timer B or F.
+    /// Stops the retransmissions (Timers A and E off), and forgets the bytes of a request that is no INVITE. The transaction stays open for answers until Timer B or F.
     pub fn stop_retransmitting(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id.0) else { return };
         let before = client.poll_timeout();
         match &mut client.machine {
             Machine::Invite(machine) => machine.stop_retransmitting(),
-            Machine::NonInvite(machine) => machine.stop_retransmitting(),
+            Machine::NonInvite(machine) => {
+                machine.stop_retransmitting();
+                // It is never sent again, and its answer needs no ACK.
+                self.held -= std::mem::take(&mut client.bytes).len();
+            }
         }
         let after = client.poll_timeout();
         if after != before
@@ -165,6 +174,7 @@ impl Transactions {
         if let Some(cancel) = self.cancel_bytes(id)
             && let Some(client) = self.clients.get_mut(id.0)
         {
+            self.held = self.held + cancel.len() - client.cancel.len();
             client.cancel = cancel;
             self.step_client(id.0, Event::Cancel, now);
         }
@@ -220,19 +230,23 @@ impl Transactions {
         if client.is_live() {
             self.leave(client.flow, client.place);
         }
-        if let Some(client) = self.clients.remove(id)
-            && client.interest == Interest::Caller
-        {
-            self.actions.push_back(TxAction::ClientEnded(ClientId(id)));
+        if let Some(client) = self.clients.remove(id) {
+            self.held -= client.held();
+            self.open -= usize::from(client.is_live());
+            if client.interest == Interest::Caller {
+                self.actions.push_back(TxAction::ClientEnded(ClientId(id)));
+            }
         }
         true
     }
 
     fn start(&mut self, key: Fingerprint, client: Client, now: Instant) -> Result<Id, TableFull> {
-        if !self.make_room() {
+        if !self.make_room(now) {
             return Err(TableFull);
         }
         let (flow, deadline) = (client.flow, client.poll_timeout());
+        self.held += client.held();
+        self.open += 1;
         let id = self.clients.insert(key, client);
         let place = self.live.join(flow, id);
         if let Some(client) = self.clients.get_mut(id) {
@@ -278,7 +292,7 @@ impl Transactions {
     /// True if a response is to be passed to the caller.
     fn step_client(&mut self, id: Id, event: Event<'_>, now: Instant) -> bool {
         let Some(client) = self.clients.get_mut(id) else { return false };
-        let (before, was_live) = (client.poll_timeout(), client.is_live());
+        let (before, was_live, held_before) = (client.poll_timeout(), client.is_live(), client.held());
         let timers = &self.timers;
         match (&mut client.machine, event) {
             (Machine::Invite(_) | Machine::NonInvite(_), Event::Created) | (Machine::NonInvite(_), Event::Cancel) => {}
@@ -299,7 +313,7 @@ impl Transactions {
             (Machine::NonInvite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
         }
         let to_caller = client.interest == Interest::Caller;
-        let (mut delivered, mut completed, mut ended, mut cancel) = (false, false, false, None);
+        let (mut delivered, mut completed, mut accepted, mut ended, mut cancel) = (false, false, false, false, None);
         while let Some(action) = client.poll_action() {
             match action {
                 Action::Send => self.actions.push_back(client.sent(client.bytes.clone(), false)),
@@ -332,6 +346,7 @@ impl Transactions {
                 }
                 Action::Timeout | Action::TransportError => {}
                 Action::Completed => completed = true,
+                Action::Accepted => accepted = true,
                 Action::Ended => ended = true,
             }
         }
@@ -342,6 +357,10 @@ impl Transactions {
                 client.bytes = Bytes::new();
             }
             client.cancel = Bytes::new();
+            self.open -= 1;
+        }
+        self.held = self.held + client.held() - held_before;
+        if was_live && !client.is_live() {
             self.leave(flow, place);
         }
         if ended {
@@ -349,6 +368,9 @@ impl Transactions {
         } else {
             if completed {
                 self.completed(Owner::Client(id));
+            }
+            if accepted {
+                self.accepted(Owner::Client(id), now);
             }
             if after != before {
                 self.wake(Owner::Client(id), after, now);

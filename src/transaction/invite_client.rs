@@ -102,6 +102,7 @@ impl InviteClient {
             }
             (Calling { .. } | Proceeding { .. } | Cancelling { .. }, Success) => {
                 self.actions.push(Action::Deliver);
+                self.actions.push(Action::Accepted);
                 Accepted { m: now + timers.after(Letter::M, self.reliable) }
             }
             (Calling { .. } | Proceeding { .. } | Cancelling { .. }, Failure) => {

@@ -79,6 +79,7 @@ impl InviteServer {
             }
             (Proceeding, Success) => {
                 self.actions.push(Action::Pass);
+                self.actions.push(Action::Accepted);
                 Accepted { l: now + timers.after(Letter::L, self.reliable) }
             }
             (Proceeding, Failure) => {

@@ -12,7 +12,8 @@
 //! time of [`Transactions::poll_timeout`] has come. `now` must not go backwards.
 //!
 //! Bounded: server and client transactions together never exceed the limit. At the limit the oldest *completed* one
-//! (which only waits for retransmissions) goes; if all are live, the newcomer is refused.
+//! (which only waits for retransmissions) goes, then the INVITE that was accepted longest ago, if that is two seconds; if
+//! all others are open, the newcomer is refused.
 
 mod action;
 mod client;
@@ -31,7 +32,7 @@ mod timers;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -144,6 +145,12 @@ pub struct Transactions {
     wakes: Queue<Owner>,
     /// In the order of their completion; those that have ended since are recognised by their dead number.
     completed: VecDeque<Owner>,
+    /// INVITEs that a 2xx answered, in the order of that; as above.
+    accepted: VecDeque<(Instant, Owner)>,
+    /// Those that wait for more than retransmissions.
+    open: usize,
+    /// Bytes of the messages kept.
+    held: usize,
     actions: VecDeque<TxAction>,
 }
 
@@ -152,6 +159,9 @@ enum Owner {
     Server(Id),
     Client(Id),
 }
+
+/// An accepted INVITE is not evicted before this: its ACK, and a 2xx that was lost, come within three retransmissions.
+const ACCEPTED_STAYS: Duration = Duration::from_secs(2);
 
 /// Fewer dead entries in a queue than this are not worth sweeping.
 const SLACK: usize = 1024;
@@ -170,6 +180,9 @@ impl Transactions {
             live: Flows::default(),
             wakes: Queue::new(&timers.durations()),
             completed: VecDeque::new(),
+            accepted: VecDeque::new(),
+            open: 0,
+            held: 0,
             actions: VecDeque::new(),
         }
     }
@@ -213,6 +226,19 @@ impl Transactions {
         self.servers.len() + self.clients.len()
     }
 
+    /// Server and client transactions that wait for more than retransmissions: what cannot be evicted, but for INVITEs accepted
+    /// within two seconds.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Bytes of the requests, responses, ACKs and CANCELs that are kept to be sent again.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
     /// No transaction is left, not even one that waits for retransmissions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -232,11 +258,17 @@ impl Transactions {
         self.completed.push_back(owner);
         if self.completed.len() > 2 * self.len() + SLACK {
             let (servers, clients) = (&self.servers, &self.clients);
-            self.completed.retain(|owner| match owner {
-                Owner::Server(id) => servers.get(*id).is_some(),
-                Owner::Client(id) => clients.get(*id).is_some(),
-            });
+            self.completed.retain(|owner| is_there(servers, clients, *owner));
             self.completed.shrink_to(2 * self.completed.len());
+        }
+    }
+
+    fn accepted(&mut self, owner: Owner, now: Instant) {
+        self.accepted.push_back((now, owner));
+        if self.accepted.len() > 2 * self.len() + SLACK {
+            let (servers, clients) = (&self.servers, &self.clients);
+            self.accepted.retain(|(_, owner)| is_there(servers, clients, *owner));
+            self.accepted.shrink_to(2 * self.accepted.len());
         }
     }
 
@@ -246,10 +278,12 @@ impl Transactions {
         self.limit = limit.max(1);
     }
 
-    /// Makes room for one more, if need be by ending the transactions that completed first. False: all are live.
-    fn make_room(&mut self) -> bool {
+    /// Makes room for one more, if need be by ending the transactions that completed first, then those accepted first. False:
+    /// all are needed.
+    fn make_room(&mut self, now: Instant) -> bool {
         while self.len() >= self.limit {
-            let Some(owner) = self.completed.pop_front() else { return false };
+            let completed = self.completed.pop_front();
+            let Some(owner) = completed.or_else(|| self.accepted_long_ago(now)) else { return false };
             // Those that have ended since are not there any more.
             let _ended = match owner {
                 Owner::Server(id) => self.end_server(id),
@@ -257,6 +291,20 @@ impl Transactions {
             };
         }
         true
+    }
+
+    fn accepted_long_ago(&mut self, now: Instant) -> Option<Owner> {
+        let (at, _) = self.accepted.front()?;
+        (now.saturating_duration_since(*at) >= ACCEPTED_STAYS)
+            .then(|| self.accepted.pop_front())?
+            .map(|(_, owner)| owner)
+    }
+}
+
+fn is_there(servers: &Table<Server>, clients: &Table<Client>, owner: Owner) -> bool {
+    match owner {
+        Owner::Server(id) => servers.get(id).is_some(),
+        Owner::Client(id) => clients.get(id).is_some(),
     }
 }
 

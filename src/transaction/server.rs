@@ -20,6 +20,8 @@ pub(super) struct Server {
     reply_to: Flow,
     /// Empty until something was sent that a retransmission of the request brings forth again.
     response: Bytes,
+    /// More than retransmissions is waited for.
+    open: bool,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Transactions {
             self.step_server(id, Event::Request, Bytes::new(), now);
             return Inbound::Retransmission;
         }
-        if !self.make_room() {
+        if !self.make_room(now) {
             return Inbound::Full;
         }
         let machine = if method == Method::Invite {
@@ -97,9 +99,10 @@ impl Transactions {
         } else {
             Machine::NonInvite(NonInviteServer::new(reliable, &self.timers, now))
         };
-        let server = Server { machine, reply_to, response: Bytes::new() };
+        let server = Server { machine, reply_to, response: Bytes::new(), open: true };
         let deadline = server.poll_timeout();
         let id = self.servers.insert(key, server);
+        self.open += 1;
         self.wake(Owner::Server(id), deadline, now);
         if method == Method::Cancel {
             let invite = self.servers.find(key::of_request(self.seed, msg, b"INVITE")).map(ServerId);
@@ -143,18 +146,30 @@ impl Transactions {
 
     /// False if it had ended already.
     pub(super) fn end_server(&mut self, id: Id) -> bool {
-        let ended = self.servers.remove(id).is_some();
+        let ended = self.forget_server(id);
         if ended {
             self.actions.push_back(TxAction::ServerEnded(ServerId(id)));
         }
         ended
     }
 
+    /// Forgets a request that was just received, as if it had never come: it is answered without a transaction, or not at all.
+    pub fn discard(&mut self, id: ServerId) {
+        self.forget_server(id.0);
+    }
+
+    fn forget_server(&mut self, id: Id) -> bool {
+        let Some(server) = self.servers.remove(id) else { return false };
+        self.held -= server.response.len();
+        self.open -= usize::from(server.open);
+        true
+    }
+
     /// `response`: what `Event::Respond` or `Event::Relay` sends.
     fn step_server(&mut self, id: Id, event: Event, mut response: Bytes, now: Instant) -> Stepped {
         let mut stepped = Stepped::default();
         let Some(server) = self.servers.get_mut(id) else { return stepped };
-        let before = server.poll_timeout();
+        let (before, held_before) = (server.poll_timeout(), server.response.len());
         let timers = &self.timers;
         match (&mut server.machine, event) {
             (Machine::Invite(machine), Event::Request) => machine.handle(InviteEvent::Invite, timers, now),
@@ -173,7 +188,7 @@ impl Transactions {
             (Machine::NonInvite(machine), Event::Abandon) => machine.handle(NonInviteEvent::Abandon, timers, now),
             (Machine::NonInvite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
         }
-        let (mut completed, mut ended) = (false, false);
+        let (mut completed, mut accepted, mut ended) = (false, false, false);
         while let Some(action) = server.poll_action() {
             let flow = server.reply_to;
             match action {
@@ -196,16 +211,24 @@ impl Transactions {
                 }
                 Action::PassAck => stepped.pass_ack = true,
                 Action::Completed => completed = true,
+                Action::Accepted => accepted = true,
                 Action::Ended => ended = true,
             }
         }
         let after = server.poll_timeout();
+        self.held = self.held + server.response.len() - held_before;
+        if completed || accepted {
+            self.open -= usize::from(std::mem::take(&mut server.open));
+        }
         if ended {
             self.end_server(id);
             return stepped;
         }
         if completed {
             self.completed(Owner::Server(id));
+        }
+        if accepted {
+            self.accepted(Owner::Server(id), now);
         }
         if after != before {
             self.wake(Owner::Server(id), after, now);

@@ -47,7 +47,7 @@ type Row = (&'static str, Script<'static>, &'static [Action], &'static str, &'st
 
 #[test]
 fn every_row() {
-    use Action::{Ack, Completed, Deliver, Ended, Resend, Send, Timeout, TimerC};
+    use Action::{Accepted, Ack, Completed, Deliver, Ended, Resend, Send, Timeout, TimerC};
     let rows: &[Row] = &[
         (
             "the INVITE is sent",
@@ -83,7 +83,14 @@ fn every_row() {
             &[Deliver],
             "Proceeding c=181009",
         ),
-        ("2xx in Calling", &[(9, Some(Success))], &[Deliver], "Accepted m=32009", &[Deliver], "Accepted m=32009"),
+        (
+            "2xx in Calling",
+            &[(9, Some(Success))],
+            &[Deliver, Accepted],
+            "Accepted m=32009",
+            &[Deliver, Accepted],
+            "Accepted m=32009",
+        ),
         (
             "3xx–6xx in Calling",
             &[(9, Some(Failure))],
@@ -119,9 +126,9 @@ fn every_row() {
         (
             "CANCEL in Calling, then 200: too late",
             &[(9, Some(Cancel)), (10, Some(Success))],
-            &[Deliver],
+            &[Deliver, Accepted],
             "Accepted m=32010",
-            &[Deliver],
+            &[Deliver, Accepted],
             "Accepted m=32010",
         ),
         (
@@ -159,9 +166,9 @@ fn every_row() {
         (
             "2xx in Proceeding",
             &[(9, Some(Trying)), (20, Some(Success))],
-            &[Deliver],
+            &[Deliver, Accepted],
             "Accepted m=32020",
-            &[Deliver],
+            &[Deliver, Accepted],
             "Accepted m=32020",
         ),
         (
@@ -239,9 +246,9 @@ fn every_row() {
         (
             "2xx after CANCEL",
             &[(9, Some(Trying)), (20, Some(Cancel)), (30, Some(Success))],
-            &[Deliver],
+            &[Deliver, Accepted],
             "Accepted m=32030",
-            &[Deliver],
+            &[Deliver, Accepted],
             "Accepted m=32030",
         ),
         (

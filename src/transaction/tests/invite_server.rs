@@ -49,12 +49,12 @@ const ABANDONED: &str = "Abandoned end=32009";
 
 #[test]
 fn every_row() {
-    use Action::{Completed, Ended, Pass, PassAck, Replay, Send};
+    use Action::{Accepted, Completed, Ended, Pass, PassAck, Replay, Send};
     let rows: &[Row] = &[
         ("an INVITE", &[], &[], "Proceeding", &[], "Proceeding"),
         ("again in Proceeding", &[(9, Some(Invite))], &[Replay], "Proceeding", &[Replay], "Proceeding"),
         ("100–199", &[(9, Some(Provisional))], &[Send], "Proceeding", &[Send], "Proceeding"),
-        ("2xx", &[(9, Some(Success))], &[Pass], ACCEPTED, &[Pass], ACCEPTED),
+        ("2xx", &[(9, Some(Success))], &[Pass, Accepted], ACCEPTED, &[Pass, Accepted], ACCEPTED),
         ("300–699", &[(9, Some(Failure))], &[Send], COMPLETED, &[Send], COMPLETED_TCP),
         ("ACK of nothing", &[(9, Some(Ack))], &[], "Proceeding", &[], "Proceeding"),
         ("abandoned", &[(9, Some(Abandon))], &[Completed], ABANDONED, &[Completed], ABANDONED),

@@ -48,12 +48,40 @@ fn the_oldest_completed_one_goes_first_of_either_side() {
 }
 
 #[test]
-fn an_accepted_invite_is_not_evicted() {
-    let mut tx = tables_of(1);
+fn an_accepted_invite_gives_way_two_seconds_later_and_after_all_completed_ones() {
+    let mut tx = tables_of(3);
     let invite = request("INVITE", "z9hG4bKx", 1);
     let id = receive_new(&mut tx, &invite, 0);
     respond(&mut tx, id, &invite, 200, 10);
-    assert_eq!(receive(&mut tx, &msg(1), 20), Inbound::Full, "the 2xx may have to pass again");
+    let sent = request("INVITE", "z9hG4bKy", 2);
+    send(&mut tx, &sent, 20);
+    assert_eq!(answer(&mut tx, &sent, 200, 30), Some(200));
+    let other = receive_new(&mut tx, &msg(1), 40);
+    asked(&mut tx);
+    assert_eq!((tx.len(), tx.open()), (3, 1));
+    assert_eq!(receive(&mut tx, &msg(2), 2009), Inbound::Full, "the 2xx may have to pass again");
+    respond(&mut tx, other, &msg(1), 200, 2009);
+    receive_new(&mut tx, &msg(2), 2010);
+    assert!(respond(&mut tx, id, &invite, 200, 2010), "the completed one went first");
+    asked(&mut tx);
+    receive_new(&mut tx, &msg(3), 2010);
+    assert_eq!(asked(&mut tx), ["server ended"]);
+    assert!(!respond(&mut tx, id, &invite, 200, 2010));
+    assert_eq!(receive(&mut tx, &msg(4), 2029), Inbound::Full);
+    receive_new(&mut tx, &msg(4), 2030);
+    assert_eq!(asked(&mut tx), ["client ended"]);
+    assert_eq!(receive(&mut tx, &msg(5), 9000), Inbound::Full, "2 to 4 are open");
+    assert_quiet(&mut tx);
+}
+
+#[test]
+fn what_was_just_received_can_be_forgotten_without_a_word() {
+    let mut tx = tables_of(1);
+    let id = receive_new(&mut tx, &msg(1), 0);
+    tx.discard(id);
+    tx.discard(id);
+    assert_eq!((tx.len(), tx.open(), asked(&mut tx).len()), (0, 0, 0));
+    receive_new(&mut tx, &msg(1), 1);
 }
 
 #[test]

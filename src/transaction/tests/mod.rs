@@ -176,6 +176,6 @@ fn sent(tx: &mut Transactions) -> Vec<Message> {
 /// Every timer has run and nothing is left.
 fn assert_quiet(tx: &mut Transactions) {
     pass_time(tx, 3_600_000);
-    assert_eq!((tx.len(), tx.poll_timeout()), (0, None));
+    assert_eq!((tx.len(), tx.poll_timeout(), tx.open(), tx.held()), (0, None, 0, 0));
     assert_eq!((tx.open_on(target()), tx.open_on(connection())), (0, 0));
 }

@@ -130,6 +130,7 @@ fn play(plans: &[Plan], fates: Vec<Fate>) -> Result<usize, TestCaseError> {
     }
     let Ends { client, server, records, .. } = ends;
     prop_assert_eq!((client.len(), server.len()), (0, 0), "after quiet every table is empty");
+    prop_assert_eq!([client.open(), client.held(), server.open(), server.held()], [0; 4]);
     for (n, record) in records.iter().enumerate() {
         prop_assert!(record.new_at_server <= 1, "{n}: seen as new {} times", record.new_at_server);
         prop_assert_eq!(record.finals.len() + record.timeouts, 1, "{}: one end for the client: {:?}", n, record);
