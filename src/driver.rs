@@ -164,6 +164,7 @@ impl Driver {
         let protocol = setup.upstream.transport;
         metrics.failover_threshold.set(i64::from(setup.upstream.failures));
         set_limits(&metrics, &setup.proxy, transports.connection_limit());
+        metrics.limit(Resource::Memory).set((setup.proxy.max_bytes + transports.memory_limit()) as i64);
         let upstream = Upstream::new(setup.upstream, restored.upstream, seed, now);
         let start = Start { settings: setup.proxy, upstream, transport: protocol, sockets, key, first_branch };
         let mut core = Core::new(start, now);
@@ -360,7 +361,9 @@ impl Driver {
     }
 
     fn gather(&self) {
-        self.metrics.gather(self.core.facts(), &self.core.levels());
+        let levels = self.core.levels();
+        self.metrics.gather(self.core.facts(), &levels);
+        self.metrics.message_bytes.set((levels.bytes + self.transports.buffered_bytes()) as i64);
     }
 }
 

@@ -33,6 +33,7 @@ pub mod dns;
 pub mod driver;
 pub mod flow;
 pub mod logging;
+pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod probe;

@@ -63,6 +63,8 @@ pub struct Metrics {
     pub register_exhausted: IntCounter,
     /// Server and client transactions alive.
     pub transactions: IntGauge,
+    /// Bytes of messages kept, by requests under way and by connections.
+    pub message_bytes: IntGauge,
     /// Bindings known.
     pub bindings: IntGauge,
     /// Bindings at another target than the active one: the PBX reaches them only after their next REGISTER.
@@ -158,6 +160,8 @@ impl Metrics {
             "Requests and responses sent again, by the side they leave on.",
         );
         let transactions = f.gauge("transactions", "Server and client transactions alive.");
+        let message_bytes =
+            f.gauge("message_bytes", "Bytes of messages kept, by requests under way and by connections.");
         let bindings = f.gauge("bindings", "Phones' bindings known.");
         let bindings_orphaned = f.gauge(
             "bindings_orphaned",
@@ -244,6 +248,7 @@ impl Metrics {
             register_retries,
             register_exhausted,
             transactions,
+            message_bytes,
             bindings,
             bindings_orphaned,
             draining,

@@ -134,6 +134,12 @@ pub const KEYS: &[Key] = &[
         "Transactions at once; beyond them new requests get 503")),
     live(key("limit_bindings", "limit-bindings", "HOLDLINE_LIMIT_BINDINGS", "N", "65536",
         "Phones' bindings at once; beyond them a further phone's REGISTER gets 503")),
+    key("limit_memory", "limit-memory", "HOLDLINE_LIMIT_MEMORY", "MIB", "",
+        "Mebibytes of messages kept at once, half-read ones included; else a quarter of what there is, at most 512"),
+    live(key("limit_failing", "limit-failing", "HOLDLINE_LIMIT_FAILING", "N", "20",
+        "Requests in ten seconds that one source may let fail, of phones never served; three times as many at once; 0: any number")),
+    live(key("limit_datagram", "limit-datagram", "HOLDLINE_LIMIT_DATAGRAM", "BYTES", "16384",
+        "Longest datagram with a request of a phone that is neither INVITE nor MESSAGE")),
     live(key("limit_connections", "limit-connections", "HOLDLINE_LIMIT_CONNECTIONS", "N", "16384",
         "TCP and TLS connections accepted at once, on each side; beyond them new ones are closed")),
 ];

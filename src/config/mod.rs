@@ -6,8 +6,10 @@
 
 mod error;
 mod files;
+mod intervals;
 pub mod keys;
 mod layers;
+mod limits;
 mod listen;
 mod probe;
 pub mod reference;
@@ -111,7 +113,7 @@ impl Config {
                 proxy_protocol: layers.many("proxy_protocol", value::network)?,
                 tls,
                 connect_timeout,
-                limits: Limits { connections, ..Limits::default() },
+                limits: Limits { connections, held_bytes: limits::memory(layers)?.connections, ..Limits::default() },
                 allow: proxy.allow.clone(),
                 upstream_transport: transport,
             },
@@ -257,9 +259,9 @@ fn proxy(
         domain_in_aor,
         contact: layers.need("contact", |t| value::choice(t, &[("rewrite", Mode::Rewrite), ("path", Mode::Path)]))?,
         upstream_advertise: listeners.upstream_bind.advertise.clone(),
-        register_interval: register_interval(layers)?,
+        register_interval: intervals::register_interval(layers)?,
         retry: layers.need("retry", value::boolean)?,
-        upstream_keepalive: upstream_keepalive(layers)?,
+        upstream_keepalive: intervals::upstream_keepalive(layers)?,
         attempt_timeout,
         retry_deadline,
         exhausted: layers.need("exhausted", |t| {
@@ -270,33 +272,11 @@ fn proxy(
         upstream_allow: layers.many("upstream_allow", value::network)?,
         max_transactions: layers.need("limit_transactions", |t| value::number(t, 16, 10_000_000))?,
         max_bindings: layers.need("limit_bindings", |t| value::number(t, 1, 10_000_000))?,
+        max_bytes: limits::memory(layers)?.messages,
+        max_failing: layers.need("limit_failing", |t| value::number(t, 0, 100_000))?,
+        max_datagram: layers.need("limit_datagram", |t| value::number(t, 1024, 65_535))?,
         ..ProxySettings::default()
     })
-}
-
-/// `None` for 0: what the PBX grants, exactly.
-fn register_interval(layers: &Layers) -> Result<Option<Duration>, ConfigError> {
-    let interval =
-        layers.need("register_interval", |t| value::duration(t, Duration::ZERO, Duration::from_secs(86_400)))?;
-    match interval.as_secs() {
-        0 if interval.is_zero() => Ok(None),
-        0..60 => Err(layers.error("register_interval", "must be 60 or more, or 0 for exactly what the PBX grants")),
-        _ => Ok(Some(interval)),
-    }
-}
-
-/// `None` for 0: no keep-alives.
-fn upstream_keepalive(layers: &Layers) -> Result<Option<Duration>, ConfigError> {
-    const LEAST: Duration = Duration::from_secs(5);
-    let interval =
-        layers.need("upstream_keepalive", |t| value::duration(t, Duration::ZERO, Duration::from_secs(3600)))?;
-    if interval.is_zero() {
-        return Ok(None);
-    }
-    if interval < LEAST {
-        return Err(layers.error("upstream_keepalive", "must be 5s or more, or 0 for none"));
-    }
-    Ok(Some(interval))
 }
 
 /// Certificates, by file name; they are read when the sockets are bound, and again when they change.

@@ -46,6 +46,8 @@ pub enum Name {
     RetryAfter,
     /// `Authorization`.
     Authorization,
+    /// `Proxy-Authorization`.
+    ProxyAuthorization,
     /// `Service-Route`, RFC 3608.
     ServiceRoute,
     /// Any other, travelling as bytes.
@@ -90,6 +92,7 @@ impl Name {
             (13, b'p') if is("Proxy-Require") => Name::ProxyRequire,
             (13, b's') if is("Service-Route") => Name::ServiceRoute,
             (14, b'c') if is("Content-Length") => Name::ContentLength,
+            (19, b'p') if is("Proxy-Authorization") => Name::ProxyAuthorization,
             _ => Name::Other,
         }
     }
@@ -118,6 +121,7 @@ impl Name {
             Name::UserAgent => "User-Agent",
             Name::RetryAfter => "Retry-After",
             Name::Authorization => "Authorization",
+            Name::ProxyAuthorization => "Proxy-Authorization",
             Name::ServiceRoute => "Service-Route",
             Name::Other => "",
         }

@@ -122,5 +122,7 @@ label! {
         Bindings => "bindings",
         /// Accepted TCP and TLS connections, on each side.
         Connections => "connections",
+        /// Bytes of messages kept by requests under way, and those of connections.
+        Memory => "memory",
     }
 }

@@ -152,6 +152,7 @@ impl Core {
             upstream: &self.house.upstream,
             transport: self.house.site.transport,
             transactions: self.house.transactions.len(),
+            bytes: self.house.bytes(),
             bindings: self.house.registrar.bindings().confirmed_len(),
             bindings_orphaned: self.house.orphans(),
             draining: self.house.draining,
@@ -193,15 +194,18 @@ impl Core {
     }
 
     /// The size of every table that what is in flight makes grow. Sixty-four times T1 after the last message all are 0 but
-    /// those whose entries have a life of their own: bindings, connections, and the place of each target's address.
+    /// those whose entries have a life of their own: bindings, connections, debts, and the place of each target's address.
     #[must_use]
     pub fn tables(&self) -> Vec<(&'static str, usize)> {
+        let [sources, debts] = self.house.admission.sizes();
         let [connections, addresses, reopening] = self.house.flows.sizes();
         let mut tables = self.house.exchanges.sizes().to_vec();
         tables.extend([
             ("transactions", self.house.transactions.len()),
             ("open transactions", self.house.transactions.open()),
-            ("bytes of messages", self.house.transactions.held()),
+            ("bytes of messages", self.house.bytes()),
+            ("sources", sources),
+            ("sources in debt", debts),
             ("bindings", self.house.registrar.bindings().len()),
             ("connections", connections),
             ("addresses", addresses),

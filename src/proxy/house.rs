@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::admission::Admission;
 use super::events::{Action, Start};
 use super::exchange::outlook::In;
 use super::exchange::rooms::{Rooms, log_abandoned};
@@ -32,6 +33,7 @@ pub(super) struct House {
     pub flows: Flows,
     pub journal: Journal,
     pub inquiry: Inquiry,
+    pub admission: Admission,
     pub draining: bool,
     pub actions: VecDeque<Action>,
 }
@@ -47,6 +49,7 @@ impl House {
         House {
             transactions: Transactions::with_seed(Timers::default(), settings.max_transactions, seed),
             registrar: Registrar::new(settings.max_bindings),
+            admission: Admission::new(settings.max_failing),
             flows: Flows::new(settings.max_upstream_connections, now),
             exchanges: Exchanges::default(),
             journal: Journal::new(now),
@@ -115,8 +118,8 @@ impl House {
 
     /// Everything but the exchanges, to carry out what one of them wishes for.
     pub(super) fn rooms(&mut self) -> (&mut Exchanges, Rooms<'_>) {
-        let House { site, upstream, transactions, exchanges, registrar, flows, journal, actions, .. } = self;
-        (exchanges, Rooms { site, upstream, transactions, registrar, flows, journal, actions })
+        let House { site, upstream, transactions, exchanges, registrar, flows, journal, admission, actions, .. } = self;
+        (exchanges, Rooms { site, upstream, transactions, registrar, flows, journal, admission, actions })
     }
 
     /// Hands an event to an exchange.
@@ -143,7 +146,9 @@ impl House {
         {
             rooms.abandon(exchange, now);
         }
-        self.exchanges.end(id);
+        if let Some(seat) = self.exchanges.end(id).and_then(|exchange| exchange.seat) {
+            self.admission.left(seat);
+        }
     }
 
     /// An exchange's wake-up is due.
@@ -314,11 +319,17 @@ impl House {
         self.flows.orphans(&self.site, &self.upstream, &self.registrar)
     }
 
+    /// Bytes of messages that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.transactions.held() + self.admission.bytes()
+    }
+
     /// Takes over what may change.
     pub(super) fn reload(&mut self, reload: Reload) {
         self.upstream.reconfigure(reload.upstream);
         self.site.reload(reload.proxy);
         self.transactions.set_limit(self.site.settings.max_transactions);
         self.registrar.set_limit(self.site.settings.max_bindings);
+        self.admission.set_rate(self.site.settings.max_failing);
     }
 }

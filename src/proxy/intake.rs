@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::admission::{Load, Rank, Verdict};
 use super::edge::Edge;
 use super::exchange::outlook::{Failure, In};
 use super::exchange::register::RegisterRelay;
@@ -14,14 +15,18 @@ use super::flows::table::Conn;
 use super::house::House;
 use super::inbound::gate::{self, Arrived};
 use super::inbound::peers::may_answer;
+use super::inbound::rank;
 use super::inbound::route::{Destination, Lookups};
 use super::journal::{Direction, Origin};
 use super::registrar::contact;
 use super::wire::{self, Refusal};
-use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, SocketId};
-use crate::message::{Message, Method, Shown};
+use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, SocketId, Transport};
+use crate::message::{Message, Method, Name, Shown};
 use crate::transaction::{ClientId, Inbound, Received, ServerId};
 use crate::upstream::{Witness, bounded};
+
+/// Nothing of ours answers a datagram with more than so many times its bytes before its source has proven itself.
+const MOST_REFLECTED: usize = 3;
 
 /// The house, while an event of the transports is taken in.
 pub(super) struct Intake<'h>(pub &'h mut House);
@@ -172,7 +177,17 @@ impl Intake<'_> {
             self.0.journal.facts.note_request(side, method, from.transport);
         }
         match inbound {
-            Inbound::New(server) => self.new_request(server, message, from, now),
+            Inbound::New(server) => match self.admission(&message, from, now) {
+                Verdict::Admitted => self.new_request(server, message, from, now),
+                Verdict::Full => {
+                    self.0.transactions.discard(server);
+                    self.full(&message, from);
+                }
+                Verdict::Throttled => {
+                    self.0.transactions.discard(server);
+                    self.throttled(&message, from, now);
+                }
+            },
             Inbound::Retransmission | Inbound::AckAbsorbed => {}
             Inbound::Ack => self.ack(&message, from, now),
             Inbound::Cancel { own, invite } => {
@@ -183,10 +198,42 @@ impl Intake<'_> {
                     self.0.feed(id, In::Cancelled, now);
                 }
             }
-            Inbound::Full => {
-                tracing::debug!(call_id = %message.call_id_shown(), "transaction table full: 503");
-                self.0.rooms().1.reply(&message, &Refusal::table_full(), from);
-            }
+            Inbound::Full => self.full(&message, from),
+        }
+    }
+
+    /// Whether a datagram may have come from somebody else than it says: nobody there was served. Nothing of ours is repeated to
+    /// such an address without bound.
+    fn is_unproven(&mut self, request: &Message, from: &Edge, now: Instant) -> bool {
+        let House { site, registrar, .. } = &mut *self.0;
+        from.side == Side::Phone
+            && from.transport == Transport::Udp
+            && matches!(rank::rank(request, from, site, registrar, now), Rank::Alike | Rank::Unserved)
+    }
+
+    /// Whether there is room for a request that would begin an exchange.
+    fn admission(&mut self, request: &Message, from: &Edge, now: Instant) -> Verdict {
+        let House { admission, transactions, site, registrar, .. } = &mut *self.0;
+        let load = Load {
+            transactions: (transactions.open(), site.settings.max_transactions),
+            bytes: (transactions.held() + admission.bytes(), site.settings.max_bytes),
+        };
+        let answers =
+            || [Name::Authorization, Name::ProxyAuthorization].iter().any(|name| request.first(*name).is_some());
+        admission.admits(from.remote.ip(), answers, load, now, || rank::rank(request, from, site, registrar, now))
+    }
+
+    fn full(&mut self, request: &Message, from: &Edge) {
+        tracing::debug!(call_id = %request.call_id_shown(), "no room for another transaction: 503");
+        self.0.rooms().1.reply(request, &Refusal::table_full(), from);
+    }
+
+    /// A datagram is dropped: what is well meant comes again, and by then its source may owe nothing.
+    fn throttled(&mut self, request: &Message, from: &Edge, now: Instant) {
+        self.0.journal.facts.note_dropped(from.side, "throttled");
+        self.0.journal.log_throttled(request, from.remote, now);
+        if from.transport.is_reliable() {
+            self.0.rooms().1.reply(request, &Refusal::throttled(), from);
         }
     }
 
@@ -210,6 +257,9 @@ impl Intake<'_> {
                 None => Refusal::new(400, "Bad To URI"),
             },
             Ok(destination) => {
+                if request.method() == Method::Invite && self.is_unproven(&request, from, now) {
+                    self.0.transactions.restrain(server, MOST_REFLECTED * request.bytes().len());
+                }
                 let (course, kind) = begin::course(destination, &self.0.site, &self.0.upstream, &self.0.flows);
                 self.begin(Exchange::relaying(server, request, from, course, kind, now), now);
                 return;
@@ -217,7 +267,12 @@ impl Intake<'_> {
             Err(refusal) => refusal,
         };
         tracing::debug!(call_id = %request.call_id_shown(), status = refusal.status, reason = refusal.phrase, "refused");
-        self.respond(server, &request, &refusal, from, now);
+        if request.method() == Method::Invite && self.is_unproven(&request, from, now) {
+            self.0.transactions.discard(server);
+            self.0.rooms().1.reply(&request, &refusal, from);
+        } else {
+            self.respond(server, &request, &refusal, from, now);
+        }
     }
 
     fn route(&mut self, request: &Message, from: &Edge, now: Instant) -> Result<Destination, Refusal> {
@@ -228,7 +283,7 @@ impl Intake<'_> {
 
     /// A REGISTER; a newer one of the same call ends an older one's tries.
     fn register(&mut self, server: ServerId, request: Message, from: &Edge, aor: &str, now: Instant) {
-        let House { site, exchanges, registrar, .. } = &mut *self.0;
+        let House { site, exchanges, registrar, admission, .. } = &mut *self.0;
         let call = site.call(request.call_id(), aor);
         let cseq = request.cseq().map_or(0, |cseq| cseq.number);
         let (superseded, older) = exchanges.same_call(call, cseq);
@@ -239,7 +294,8 @@ impl Intake<'_> {
             standing: registrar.standing(state.handset, now),
         };
         let relay = RegisterRelay::new(witness, superseded, now + site.settings.retry_deadline);
-        let exchange = Exchange::registering(server, request, from, state, relay, now);
+        let mut exchange = Exchange::registering(server, request, from, state, relay, now);
+        exchange.seat = Some(admission.seat(from.remote.ip(), exchange.request.bytes().len()));
         let id = exchanges.insert(exchange);
         if !superseded {
             exchanges.lead_call(call, id);
@@ -250,8 +306,9 @@ impl Intake<'_> {
         self.0.feed(id, In::Begin, now);
     }
 
-    fn begin(&mut self, exchange: Box<Exchange>, now: Instant) {
+    fn begin(&mut self, mut exchange: Box<Exchange>, now: Instant) {
         let invite = exchange.method == Method::Invite;
+        exchange.seat = Some(self.0.admission.seat(exchange.from.remote.ip(), exchange.request.bytes().len()));
         let id = self.0.exchanges.insert(exchange);
         let (exchanges, mut rooms) = self.0.rooms();
         if let Some((exchange, _)) = exchanges.split(id).filter(|_| invite) {
@@ -262,6 +319,9 @@ impl Intake<'_> {
 
     /// ACK of a 2xx, or of nothing we know: end to end, without state (RFC 3261 §16.11).
     fn ack(&mut self, request: &Message, from: &Edge, now: Instant) {
+        if wire::response::acknowledges_stateless(request, &self.0.site) {
+            return;
+        }
         match self.route(request, from, now) {
             Ok(Destination::Holdline) => self.0.journal.facts.note_dropped(from.side, "ack_unmatched"),
             Ok(destination) => self.0.rooms().1.forward_ack(request, from, &destination, now),

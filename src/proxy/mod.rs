@@ -16,6 +16,7 @@
 //! | `intake` | what the transports report: messages, and connections that come and go |
 //! | `site` | settings, key, names and sockets: read by all, changed by a reload only |
 //! | `inbound` | what came in, before any state exists: who may speak, what it is, where it goes, whose answer it may be |
+//! | `admission` | whether there is room for one request more, and for whom: shares, debts, the reserve |
 //! | `exchange` | one exchange for each server transaction (§16.7): its branches and its relay (REGISTER, INVITE, plain) |
 //! | `wire` | pure functions: the received message and the two edges it passes between give the bytes that leave |
 //! | `registrar` | our shadow of the PBX's registrar: bindings, Contacts, grants, keep-alives |
@@ -33,6 +34,7 @@
 //! Words: an *exchange* is a response context of §16.7; a *branch* of it is one try at one target; an *attempt* is one REGISTER
 //! client transaction on the active target, and nothing else.
 
+mod admission;
 mod core;
 mod edge;
 mod events;

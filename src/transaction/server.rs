@@ -22,6 +22,8 @@ pub(super) struct Server {
     response: Bytes,
     /// More than retransmissions is waited for.
     open: bool,
+    /// Bytes that may be sent without being asked; `None`: any number.
+    allowance: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,14 @@ impl Server {
             Machine::Invite(machine) => machine.poll_timeout(),
             Machine::NonInvite(machine) => machine.poll_timeout(),
         }
+    }
+
+    /// Takes so much of its allowance; false if there is not so much left.
+    fn spend(&mut self, bytes: usize) -> bool {
+        let Some(left) = &mut self.allowance else { return true };
+        let rest = left.checked_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+        *left = rest.unwrap_or(0);
+        rest.is_some()
     }
 
     fn poll_action(&mut self) -> Option<Action> {
@@ -99,7 +109,7 @@ impl Transactions {
         } else {
             Machine::NonInvite(NonInviteServer::new(reliable, &self.timers, now))
         };
-        let server = Server { machine, reply_to, response: Bytes::new(), open: true };
+        let server = Server { machine, reply_to, response: Bytes::new(), open: true, allowance: None };
         let deadline = server.poll_timeout();
         let id = self.servers.insert(key, server);
         self.open += 1;
@@ -124,6 +134,14 @@ impl Transactions {
     /// because it would come too late; one that the next hop made goes on for as long as the sender waits.
     pub fn relay(&mut self, id: ServerId, status: u16, bytes: Bytes, now: Instant) -> bool {
         self.step_server(id.0, Event::Relay(status), bytes, now).sent
+    }
+
+    /// Its responses are repeated by a timer only as long as all of them together have no more than so many bytes: the request may
+    /// have come from somebody else than it says. Each receipt of the request is answered all the same.
+    pub fn restrain(&mut self, id: ServerId, bytes: usize) {
+        if let Some(server) = self.servers.get_mut(id.0) {
+            server.allowance = Some(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
     }
 
     /// Ends a transaction that gets no final response at all (RFC 4320 §4.2). Retransmissions are absorbed in silence until the
@@ -193,6 +211,7 @@ impl Transactions {
             let flow = server.reply_to;
             match action {
                 Action::Send => {
+                    server.spend(response.len());
                     server.response = response.clone();
                     stepped.sent = true;
                     let bytes = std::mem::take(&mut response);
@@ -205,6 +224,7 @@ impl Transactions {
                     self.actions.push_back(TxAction::Send { flow, bytes, retransmission: false });
                 }
                 Action::Replay if server.response.is_empty() => {}
+                Action::Replay if matches!(event, Event::Timeout) && !server.spend(server.response.len()) => {}
                 Action::Replay => {
                     let bytes = server.response.clone();
                     self.actions.push_back(TxAction::Send { flow, bytes, retransmission: true });

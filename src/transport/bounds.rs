@@ -25,6 +25,12 @@ impl Transports {
         self.ledger.total()
     }
 
+    /// How many of those bytes there may be.
+    #[must_use]
+    pub fn memory_limit(&self) -> usize {
+        self.settings.limits.held_bytes
+    }
+
     /// How many connections each side accepts: as configured, or fewer where descriptors are short.
     #[must_use]
     pub fn connection_limit(&self) -> usize {

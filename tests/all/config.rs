@@ -173,6 +173,9 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--log-level", "loud"], &["log_level", "loud", "info"]),
         (&[SRV, "--limit-transactions", "0"], &["limit_transactions", "0", "whole number"]),
         (&[SRV, "--limit-bindings", "many"], &["limit_bindings", "many", "whole number"]),
+        (&[SRV, "--limit-memory", "7"], &["limit_memory", "7", "whole number"]),
+        (&[SRV, "--limit-failing", "-1"], &["limit_failing", "-1", "whole number"]),
+        (&[SRV, "--limit-datagram", "65536"], &["limit_datagram", "65536", "whole number"]),
         (&[SRV, "--limit-connections", "0"], &["limit_connections", "0", "whole number"]),
         (&[SRV, "--domain", ""], &["domain", "must not be blank"]),
         (&["--config", "none.toml"], &["config", "none.toml", "--config", "cannot be read"]),
@@ -372,6 +375,9 @@ log_format = "json"
 log_level = "debug"
 limit_transactions = 1000
 limit_bindings = 1000
+limit_memory = 64
+limit_failing = 0
+limit_datagram = 4096
 limit_connections = 100
 "#,
     );

@@ -1,6 +1,7 @@
 //! The core in virtual time: ladders, the failover table, transparency.
 
 mod addresses;
+mod admission;
 mod answers;
 mod calls;
 mod dialog;

@@ -89,6 +89,7 @@ impl Exchange {
             received_at: now,
             trying_sent: false,
             finished: false,
+            seat: None,
             scheduled: None,
         })
     }

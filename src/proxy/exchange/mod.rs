@@ -30,6 +30,7 @@ use self::outlook::{BranchId, In, Outbox, Outlook};
 use self::plain::PlainRelay;
 use self::register::RegisterRelay;
 use self::slots::{SlotId, Slots};
+use super::admission::Seat;
 use super::edge::Edge;
 use super::ids::CallKey;
 use super::marks::BindingId;
@@ -67,6 +68,8 @@ pub(super) struct Exchange {
     pub trying_sent: bool,
     /// The sender has its final answer, or shall have none: nothing more is relayed.
     pub finished: bool,
+    /// What it holds of its sender's share.
+    pub seat: Option<Seat>,
     /// The earliest wake-up already in the timer heap.
     scheduled: Option<Instant>,
 }
@@ -314,8 +317,8 @@ impl Exchanges {
     }
 
     /// Forgets one, and what led to it. Its client transactions must have been dropped or have ended.
-    pub(super) fn end(&mut self, id: ExchangeId) {
-        let Some(exchange) = self.table.remove(id) else { return };
+    pub(super) fn end(&mut self, id: ExchangeId) -> Option<Box<Exchange>> {
+        let exchange = self.table.remove(id)?;
         self.index.by_server.remove(&exchange.server);
         self.index.held.remove(&(exchange.received_at, id));
         for (_, branch) in exchange.relay.branches().iter() {
@@ -328,6 +331,7 @@ impl Exchanges {
         {
             self.calls.remove(&state.call);
         }
+        Some(exchange)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

@@ -68,6 +68,11 @@ pub(crate) struct RegisterRelay {
 }
 
 impl RegisterRelay {
+    /// What its handset's failure was worth when it began.
+    pub(crate) fn standing(&self) -> Standing {
+        self.witness.standing
+    }
+
     pub(crate) fn new(witness: Witness, superseded: bool, deadline: Instant) -> Self {
         RegisterRelay {
             branches: Branches::default(),

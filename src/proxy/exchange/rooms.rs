@@ -6,13 +6,15 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::outlook::{BranchId, In, Out, Outbox, Outlook};
-use super::{Exchange, Index, Kind};
+use super::{Exchange, Index, Kind, Relay};
 use crate::flow::{Cause, Flow, Hop, NetCommand, Side};
 use crate::message::{Message, Method, Shown};
+use crate::proxy::admission::{Admission, End, Rank};
 use crate::proxy::edge::Edge;
 use crate::proxy::events::Action;
 use crate::proxy::flows::Flows;
 use crate::proxy::flows::table::Lease;
+use crate::proxy::inbound::rank;
 use crate::proxy::inbound::route::{Destination, begins_dialog};
 use crate::proxy::journal::{Direction, Journal, Origin, PATH_MTU, Registrant};
 use crate::proxy::marks::{BindingId, RouteMark};
@@ -32,6 +34,7 @@ pub(crate) struct Rooms<'c> {
     pub registrar: &'c mut Registrar,
     pub flows: &'c mut Flows,
     pub journal: &'c mut Journal,
+    pub admission: &'c mut Admission,
     pub actions: &'c mut VecDeque<Action>,
 }
 
@@ -310,14 +313,33 @@ impl Rooms<'_> {
         }
         exchange.trying_sent = true;
         if status >= 200 {
+            self.ended(exchange, Some(status), now);
             exchange.finish();
+        } else if status > 100
+            && let Some(seat) = &mut exchange.seat
+        {
+            self.admission.answered(seat);
         }
+    }
+
+    /// Its sender's request has come to an end, for the first time.
+    fn ended(&mut self, exchange: &mut Exchange, status: Option<u16>, now: Instant) {
+        let Exchange { kind, relay, request, from, seat: Some(seat), finished: false, .. } = exchange else { return };
+        self.admission.answered(seat);
+        let Rooms { admission, registrar, site, .. } = self;
+        admission.ended(seat, End::of(status), now, || match (&*kind, &*relay) {
+            // As it was when it came: a 2xx has made it a served one.
+            (_, Relay::Register(relay)) => rank::of(relay.standing(), true),
+            (Kind::Down { .. }, _) => Rank::Served,
+            (Kind::Up { .. } | Kind::Register(_), _) => rank::rank(request, from, site, registrar, now),
+        });
     }
 
     /// No final answer at all (RFC 4320 §4.2).
     pub(crate) fn abandon(&mut self, exchange: &mut Exchange, now: Instant) {
         log_abandoned(exchange);
         self.transactions.abandon(exchange.server, now);
+        self.ended(exchange, None, now);
         exchange.finish();
     }
 
@@ -364,7 +386,7 @@ impl Rooms<'_> {
     pub(crate) fn reply(&mut self, request: &Message, refusal: &Refusal, from: &Edge) {
         self.journal.facts.note_response(from.side, request.method(), refusal.status, Origin::Local);
         let reply_to = self.flows.reply_to(request, from.flow, self.site);
-        let bytes = wire::response::local(request, refusal, from.remote, self.site);
+        let bytes = wire::response::stateless(request, refusal, from.remote, self.site);
         self.emit(reply_to, bytes);
     }
 }

@@ -53,7 +53,12 @@ pub(crate) fn look(bytes: Bytes, from: &Edge, site: &Site, upstream: &Upstream) 
         packet = %Packet(message.bytes()),
         "received"
     );
-    let Err(malformed) = message.check(from.transport) else { return Arrived::Message(message) };
+    let Err(malformed) = message.check(from.transport) else {
+        if is_too_long(&message, from, site) {
+            return Arrived::Refused(message, Refusal::new(513, "Message Too Large"));
+        }
+        return Arrived::Message(message);
+    };
     tracing::debug!(
         call_id = %message.call_id_shown(),
         remote = %from.remote,
@@ -66,6 +71,15 @@ pub(crate) fn look(bytes: Bytes, from: &Edge, site: &Site, upstream: &Upstream) 
     } else {
         Arrived::Dropped(malformed.reason())
     }
+}
+
+/// Nothing but a call with its SDP, or a text, has a reason to be so long on UDP.
+fn is_too_long(message: &Message, from: &Edge, site: &Site) -> bool {
+    from.side == Side::Phone
+        && from.transport == Transport::Udp
+        && message.bytes().len() > site.settings.max_datagram
+        && message.is_request()
+        && !matches!(message.method(), Method::Invite | Method::Message | Method::Ack)
 }
 
 /// A stream that cannot be framed: an answer where one is possible; the transport closes the connection.

@@ -2,6 +2,7 @@
 
 pub(super) mod gate;
 pub(super) mod peers;
+pub(super) mod rank;
 pub(super) mod route;
 pub(super) mod stun;
 pub(super) mod validate;

@@ -7,7 +7,7 @@ use crate::flow::{Flow, Side};
 use crate::message::{Edit, Message, Method, Name, NameAddr, Uri};
 use crate::proxy::edge::Edge;
 use crate::proxy::flows::Flows;
-use crate::proxy::marks::BindingId;
+use crate::proxy::marks::{BindingId, Key};
 use crate::proxy::registrar::Registrar;
 use crate::proxy::site::Site;
 use crate::proxy::wire::Refusal;
@@ -80,7 +80,7 @@ impl Lookups<'_> {
     /// The target of the dialog that a handset's request belongs to.
     fn dialog_target(&self, request: &Message) -> Option<TargetId> {
         request.to_tag()?;
-        let (_, target) = self.mark(request)?;
+        let (_, target) = mark(request, &self.site.key)?;
         self.upstream.target_numbered(target).map(|target| target.label.clone())
     }
 
@@ -90,7 +90,7 @@ impl Lookups<'_> {
         if self.site.names.top_route_is_forged(request, key, Some(from.local)) {
             return Err(Refusal::new(403, "Not a Route of this Holdline"));
         }
-        if let Some((binding, _)) = self.mark(request) {
+        if let Some((binding, _)) = mark(request, key) {
             hops(request)?;
             return self.handset(&binding, true);
         }
@@ -139,16 +139,16 @@ impl Lookups<'_> {
         let contact = (!by_path).then(|| binding.contact.clone());
         Ok(Destination::Handset { id: *id, flow, contact })
     }
+}
 
-    /// Our mark on a request: in the first Routes, or in the Request-URI where a strict router put it (RFC 3261 §16.4). The
-    /// handset's binding and [`Target::number`](crate::upstream::Target::number) of the target.
-    fn mark(&self, request: &Message) -> Option<(BindingId, u32)> {
-        let buf = request.bytes();
-        let routes = request.list(Name::Route).take(2).filter_map(|element| {
-            let route = NameAddr::parse(buf, element.span)?;
-            Uri::parse(buf, route.uri)
-        });
-        let mut uris = Uri::parse(buf, request.request_uri()).into_iter().chain(routes);
-        uris.find_map(|uri| self.site.key.verify_route_mark(uri.user?.of(buf)))
-    }
+/// Our mark on a request: in the first Routes, or in the Request-URI where a strict router put it (RFC 3261 §16.4). The
+/// handset's binding and [`Target::number`](crate::upstream::Target::number) of the target.
+pub(crate) fn mark(request: &Message, key: &Key) -> Option<(BindingId, u32)> {
+    let buf = request.bytes();
+    let routes = request.list(Name::Route).take(2).filter_map(|element| {
+        let route = NameAddr::parse(buf, element.span)?;
+        Uri::parse(buf, route.uri)
+    });
+    let mut uris = Uri::parse(buf, request.request_uri()).into_iter().chain(routes);
+    uris.find_map(|uri| key.verify_route_mark(uri.user?.of(buf)))
 }

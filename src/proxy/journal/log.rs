@@ -42,6 +42,18 @@ impl Journal {
         }
     }
 
+    /// Nothing that a source sends succeeds: a scanner, or handsets with wrong passwords.
+    pub(crate) fn log_throttled(&mut self, request: &Message, source: SocketAddr, now: Instant) {
+        if let Some(held) = self.summaries.due("throttled", now) {
+            tracing::warn!(
+                call_id = %request.call_id_shown(),
+                source = %source.ip(),
+                more_like_it = held,
+                "requests of handsets never served fail all the time: their source is throttled (`limit_failing`)"
+            );
+        }
+    }
+
     /// A connection to a target failed.
     pub(crate) fn log_connection_failure(&mut self, conn: &Conn, cause: Cause, detail: &str, now: Instant) {
         tracing::debug!(remote = %conn.remote, transport = %conn.transport, %cause, detail, "upstream connection failed");

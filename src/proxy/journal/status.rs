@@ -21,6 +21,8 @@ pub struct Levels<'c> {
     pub transport: Transport,
     /// Live and completed transactions.
     pub transactions: usize,
+    /// Bytes of messages kept.
+    pub bytes: usize,
     /// Bindings that a PBX confirmed.
     pub bindings: usize,
     /// Those that the PBX reaches only after their next REGISTER.

@@ -125,6 +125,13 @@ impl Key {
         format!("hl{:016x}", self.hash(&[b"tag", &counter.to_be_bytes()]))
     }
 
+    /// The same for an answer without a transaction: a repetition gets the same tag (RFC 3261 §8.2.7), and its ACK brings it
+    /// back. `branch`: of the request's topmost Via.
+    #[must_use]
+    pub fn stateless_tag(&self, call_id: &[u8], branch: &[u8]) -> String {
+        format!("hl{:016x}", self.hash(&[b"stateless tag", call_id, branch]))
+    }
+
     fn id_of_tag(&self, tag: [u8; TAG]) -> BindingId {
         let mut bytes = [0; ID];
         bytes[..TAG].copy_from_slice(&tag);

@@ -129,6 +129,11 @@ impl Registrar {
         self.served.standing(handset, now)
     }
 
+    /// That of somebody who gives no name.
+    pub(super) fn standing_of_nobody(&mut self, now: Instant) -> Standing {
+        self.served.of_nobody(now)
+    }
+
     /// How many handsets are known to be served.
     pub(super) fn served(&self) -> usize {
         self.served.len()

@@ -50,18 +50,20 @@ impl Served {
 
     /// What this handset's failure is worth as evidence about a target.
     pub(super) fn standing(&mut self, handset: HandsetId, now: Instant) -> Standing {
+        match self.of_nobody(now) {
+            Standing::Unserved if self.since.contains_key(&handset) => Standing::Served,
+            standing => standing,
+        }
+    }
+
+    /// That of a handset without a name.
+    pub(super) fn of_nobody(&mut self, now: Instant) -> Standing {
         while let Some(&(at, oldest)) = self.by_age.first().filter(|(at, _)| now.saturating_duration_since(*at) >= KEPT)
         {
             self.by_age.remove(&(at, oldest));
             self.since.remove(&oldest);
         }
-        if self.since.contains_key(&handset) {
-            Standing::Served
-        } else if self.since.is_empty() {
-            Standing::Alike
-        } else {
-            Standing::Unserved
-        }
+        if self.since.is_empty() { Standing::Alike } else { Standing::Unserved }
     }
 
     pub(super) fn len(&self) -> usize {

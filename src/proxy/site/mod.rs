@@ -84,6 +84,9 @@ impl Site {
             upstream_keepalive,
             idle_timeout: _,
             max_transactions,
+            max_bytes: _,
+            max_failing,
+            max_datagram,
             max_bindings,
             max_upstream_connections: _,
         } = new;
@@ -99,6 +102,8 @@ impl Site {
             upstream_allow,
             upstream_keepalive,
             max_transactions,
+            max_failing,
+            max_datagram,
             max_bindings,
             ..self.settings.clone()
         };

@@ -53,6 +53,12 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Response contexts, client and server transactions at once.
     pub max_transactions: usize,
+    /// Bytes of messages kept at once, by transactions and exchanges.
+    pub max_bytes: usize,
+    /// Requests of one source that may fail for good in ten seconds, of handsets never served; 0: any number.
+    pub max_failing: u32,
+    /// Longest datagram with a handset's request that is neither INVITE nor MESSAGE, in bytes.
+    pub max_datagram: usize,
     /// Bindings in the table.
     pub max_bindings: usize,
     /// Upstream connections open or opening at once.
@@ -78,6 +84,9 @@ impl Default for Settings {
             upstream_keepalive: Some(Duration::from_secs(25)),
             idle_timeout: Duration::from_secs(600),
             max_transactions: 65_536,
+            max_bytes: 384 << 20,
+            max_failing: 20,
+            max_datagram: 16_384,
             max_bindings: 65_536,
             max_upstream_connections: 256,
         }

@@ -46,4 +46,9 @@ impl Refusal {
     pub(super) fn table_full() -> Self {
         Refusal { retry_after: Some(10), ..Refusal::new(503, "Transaction table full") }
     }
+
+    /// For a source whose requests never succeed.
+    pub(super) fn throttled() -> Self {
+        Refusal { retry_after: Some(30), ..Refusal::new(503, "Too many requests that fail") }
+    }
 }

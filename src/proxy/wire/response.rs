@@ -36,9 +36,29 @@ pub(crate) fn finish(mut edit: Edit<'_>, response: &Message, request: &Message, 
 
 /// One of our own responses.
 pub(crate) fn local(request: &Message, refusal: &Refusal, source: SocketAddr, site: &Site) -> Bytes {
+    let tag = (refusal.status > 100).then(|| site.key.response_tag(site.next_serial()));
+    own(request, refusal, source, tag.as_deref())
+}
+
+/// One of our own final responses that no transaction keeps.
+pub(crate) fn stateless(request: &Message, refusal: &Refusal, source: SocketAddr, site: &Site) -> Bytes {
+    own(request, refusal, source, Some(&stateless_tag(request, site)))
+}
+
+/// Whether an ACK acknowledges one of these.
+pub(crate) fn acknowledges_stateless(ack: &Message, site: &Site) -> bool {
+    ack.to_tag().is_some_and(|tag| *tag == *stateless_tag(ack, site).as_bytes())
+}
+
+fn stateless_tag(request: &Message, site: &Site) -> String {
+    let branch = request.top_via().and_then(|via| via.branch).map_or(&b""[..], |branch| branch.of(request.bytes()));
+    site.key.stateless_tag(request.call_id(), branch)
+}
+
+fn own(request: &Message, refusal: &Refusal, source: SocketAddr, tag: Option<&str>) -> Bytes {
     let mut reply = Reply::to(request, refusal.status, refusal.phrase).stamp(source);
-    if refusal.status > 100 {
-        reply = reply.tag(site.key.response_tag(site.next_serial()).as_bytes());
+    if let Some(tag) = tag {
+        reply = reply.tag(tag.as_bytes());
     }
     if let Some(seconds) = refusal.retry_after {
         reply = reply.header("Retry-After", seconds.to_string().as_bytes());

@@ -75,6 +75,28 @@ fn an_accepted_invite_gives_way_two_seconds_later_and_after_all_completed_ones()
 }
 
 #[test]
+fn what_is_restrained_repeats_no_more_than_its_allowance_and_still_answers_who_asks() {
+    let invite = request("INVITE", "z9hG4bKx", 1);
+    let size = response(&invite, 404, "b1").bytes().len();
+    for (allowance, repeats) in
+        [(None, 10), (Some(0), 0), (Some(2 * size - 1), 0), (Some(2 * size), 1), (Some(4 * size), 3)]
+    {
+        let mut tx = tables();
+        let id = receive_new(&mut tx, &invite, 0);
+        if let Some(allowance) = allowance {
+            tx.restrain(id, allowance);
+        }
+        respond(&mut tx, id, &invite, 404, 10);
+        assert_eq!(asked(&mut tx), ["phone← 404"], "{allowance:?}");
+        let repeated = pass_time(&mut tx, 32_000).iter().filter(|line| line.ends_with("404 again")).count();
+        assert_eq!(repeated, repeats, "{allowance:?}");
+        assert_eq!(receive(&mut tx, &invite, 32_001), Inbound::Retransmission);
+        assert_eq!(asked(&mut tx), ["phone← 404 again"], "{allowance:?}");
+        assert_quiet(&mut tx);
+    }
+}
+
+#[test]
 fn what_was_just_received_can_be_forgotten_without_a_word() {
     let mut tx = tables_of(1);
     let id = receive_new(&mut tx, &msg(1), 0);

@@ -18,7 +18,7 @@ use holdline::upstream::{LookupFailure, Persisted, RecordSet, Rollover};
 use super::phone::Phone;
 use super::server::{Manner, Server, Turn};
 use super::ua::{Place, Ua, cseq};
-use crate::support::simulated::{self, Beginning, PHONE_TCP, UPSTREAM};
+use crate::support::simulated::{self, Beginning, PHONE_TCP, PHONE_UDP, UPSTREAM};
 
 /// Where the phones' listener is.
 pub(crate) const LISTEN: &str = "10.0.0.1:5060";
@@ -348,7 +348,7 @@ impl World {
         assert_eq!(self.metrics.transactions.get(), 0, "the metric\n{}", self.ladder.join("\n"));
         for (table, size) in self.core.tables() {
             let most = match table {
-                "bindings" | "served" | "summaries" => usize::MAX,
+                "bindings" | "served" | "summaries" | "sources in debt" => usize::MAX,
                 "connections" | "addresses" | "targets waited for" => self.conns.len() + self.phones.len() + 8,
                 _ => 0,
             };
@@ -362,6 +362,13 @@ impl World {
         let flow = from.flow();
         self.rung(&format!("phone {phone}→holdline {}", what(&bytes)));
         self.cross(is_reliable(&self.phones[phone]), Happening::Core(NetEvent::Received { flow, bytes }));
+    }
+
+    /// Somebody sends this datagram to the phones' listener, and hears no answer.
+    pub(crate) fn datagram(&mut self, from: SocketAddr, bytes: Bytes) {
+        let flow = Flow::Udp { socket: PHONE_UDP, local: LISTEN.parse().expect("literal"), remote: from };
+        self.core.handle(Event::Net(NetEvent::Received { flow, bytes }), self.now);
+        self.perform();
     }
 
     /// A target sends these bytes on the newest connection Holdline has to it.
