@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn more_servers_than_are_asked_are_as_steady_as_few() {
-        let text: String = (1..20).map(|n| format!("nameserver 192.0.2.{n}\n")).collect();
+        let text = (1..20).map(|n| format!("nameserver 192.0.2.{n}")).collect::<Vec<_>>().join("\n");
         let (_dir, system) = at(Some(&text));
         let servers = system.servers().unwrap();
         assert_eq!(servers.addresses().len(), MAX_SERVERS);

@@ -53,7 +53,7 @@ fn beyond_half_no_source_has_more_than_an_eighth_but_what_is_served_there() {
     for rank in [Rank::Served, Rank::Reserved] {
         assert_eq!(asks(&mut admission, 1, load(801, 0), rank), Verdict::Admitted, "one NAT address is one source");
     }
-    seats.pop().map(|seat| admission.left(seat));
+    admission.left(seats.pop().expect("a hundred"));
     assert_eq!(asks(&mut admission, 1, load(801, 0), Rank::Unserved), Verdict::Admitted);
 
     let large = admission.seat(ip(3), 200);
