@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::dns::Resolver;
 use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
+use crate::notify::Notices;
 use crate::proxy::bindings::Change;
 use crate::proxy::phones::{Phones, Query};
 use crate::proxy::{Action, Core, Event, Reload, Settings as ProxySettings, Socket, Start};
@@ -134,6 +135,7 @@ pub struct Driver {
     rollovers: u64,
     notifier: Notifier,
     tap: Tap,
+    notices: Option<Notices>,
 }
 
 type Answer = Result<RecordSet, LookupFailure>;
@@ -189,7 +191,13 @@ impl Driver {
             rollovers: 0,
             notifier: Notifier::from_environment(),
             tap: Tap::default(),
+            notices: None,
         })
+    }
+
+    /// Rollovers are reported there from now on.
+    pub fn report_rollovers_to(&mut self, notices: Option<Notices>) {
+        self.notices = notices;
     }
 
     /// The bound sockets, with real ports.
@@ -299,7 +307,12 @@ impl Driver {
                 }
                 Action::Lookup => self.look_up(),
                 Action::Failed(failed) => self.tap.failed(*failed, now, unix_now()),
-                Action::RolledOver(rollover) => self.tap.rolled_over(&rollover, unix_now()),
+                Action::RolledOver(rollover) => {
+                    self.tap.rolled_over(&rollover, unix_now());
+                    if let Some(notices) = &self.notices {
+                        notices.rolled_over(&rollover, unix_now());
+                    }
+                }
                 Action::Persist(_) => {}
             }
         }

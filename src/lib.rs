@@ -17,6 +17,7 @@
 //!        metrics, store                           read what the core counted and what it keeps
 //!
 //! admin, control, metrics, logging, systemd       what an operator sees and does
+//! notify                                          who is told of a rollover
 //! tap                                             the messages that pass, for whoever traces them
 //! probe                                           an SRV record looked at before any handset is plugged in
 //! agents                                          our own handsets, registrars and DNS, for demo and tests
@@ -36,6 +37,7 @@ pub mod logging;
 pub mod memory;
 pub mod message;
 pub mod metrics;
+pub mod notify;
 pub mod probe;
 pub mod proxy;
 pub mod store;

@@ -9,6 +9,7 @@ mod durations;
 mod family;
 mod gather;
 mod labels;
+mod outgoing;
 mod said;
 mod targets;
 
@@ -20,6 +21,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGauge
 pub use crate::proxy::{AttemptOutcome, Direction, FailureReason, Origin};
 pub use family::Family;
 pub use labels::{CertificateRole, Handshake, LookupOutcome, Record, Resource};
+pub use outgoing::Notification;
 pub use targets::{MAX_TARGETS, TargetLabels, TargetMetrics};
 
 use crate::flow::{Side, Transport};
@@ -29,6 +31,7 @@ use crate::upstream::Reason;
 use certificates::Certificates;
 use family::Families;
 use labels::{CONNECTION_ERRORS, DROP_REASONS, position};
+use outgoing::Outgoing;
 use said::Said;
 use targets::Targets;
 
@@ -97,6 +100,7 @@ pub struct Metrics {
     targets: Targets,
     /// What was gathered last, so that counters go up by what is new.
     gathered: Mutex<Facts>,
+    outgoing: Outgoing,
     families: Vec<Family>,
     registry: Registry,
 }
@@ -204,6 +208,7 @@ impl Metrics {
             "1 unless state_dir cannot be written: then a restart forgets bindings and active target.",
         );
         store_writable.set(1);
+        let outgoing = Outgoing::new(&mut f);
 
         #[cfg(target_os = "linux")]
         register_process(&f.registry);
@@ -259,6 +264,7 @@ impl Metrics {
             said: RwLock::default(),
             targets,
             gathered: Mutex::default(),
+            outgoing,
             families: f.list,
             registry: f.registry,
         })

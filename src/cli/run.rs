@@ -1,6 +1,7 @@
 //! `holdline run`: the boot story, top to bottom.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,13 +14,14 @@ use super::notes::upstream;
 use super::reload::{Reloader, Running};
 use super::watch::watch;
 use crate::admin::{Access, Admin, Shared};
-use crate::config::{Config, ControlPath, Layers, misspelt_variables};
+use crate::config::{Config, ControlPath, Layers, machine, misspelt_variables};
 use crate::control::{self, Control, Place};
 use crate::dns::Resolver;
 use crate::driver::{Driver, Request, Setup, StartError};
 use crate::flow::Transport;
 use crate::logging;
 use crate::metrics::{Metrics, REVISION};
+use crate::notify::{self, About, Notices};
 use crate::transport::{bind_remedy, descriptors};
 use crate::upstream::Source;
 
@@ -62,10 +64,12 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
     let running = Running { requests: requests.clone(), access: access.clone(), metrics: metrics.clone() };
     let reloader = Reloader::new(args.clone(), layers, &config, running);
     let control = config.control.clone();
-    let driver = Driver::start(Setup::from(config), metrics.clone()).await.map_err(|error| match error {
+    let notices = notices(&config, admin.addr(), &metrics)?;
+    let mut driver = Driver::start(Setup::from(config), metrics.clone()).await.map_err(|error| match error {
         StartError::Bind(_) | StartError::Store(_) => Failure::Unavailable(error.into()),
         StartError::Random => Failure::Other(error.into()),
     })?;
+    driver.report_rollovers_to(notices);
     for socket in driver.sockets() {
         tracing::info!(side = socket.side.as_str(), transport = %socket.transport, address = %socket.local, "listening");
     }
@@ -81,6 +85,19 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
     // On the heap: the core is large.
     Box::pin(driver.run(questions, stop.wait())).await;
     Ok(())
+}
+
+/// Who is told of a rollover, if anybody is.
+fn notices(config: &Config, admin: SocketAddr, metrics: &Arc<Metrics>) -> Result<Option<Notices>, Failure> {
+    let Some(target) = config.on_rollover.clone() else { return Ok(None) };
+    // A wildcard is nobody's address.
+    let page = if admin.ip().is_unspecified() {
+        format!("http://{}:{}/", machine(), admin.port())
+    } else {
+        format!("http://{admin}/")
+    };
+    let about = About { instance: config.instance.clone(), page };
+    Ok(Some(notify::start(target, about, metrics.clone()).context("notify")?))
 }
 
 /// The operator's socket. Where its path is only a default, a state directory that cannot be used is no reason not to start.

@@ -126,6 +126,8 @@ pub const KEYS: &[Key] = &[
         "Bearer token (16 characters or more) that every page but /livez and /readyz asks for")),
     key("instance", "instance", "HOLDLINE_INSTANCE", "NAME", "",
         "Name of this instance on the status page, in /status and in metrics; else the machine's"),
+    many(key("on_rollover", "on-rollover", "HOLDLINE_ON_ROLLOVER", "URL|PROGRAM", "",
+        "Who is told of a rollover: a web hook (https://...) that gets a JSON POST, or a program with its arguments")),
     key("log_format", "log-format", "HOLDLINE_LOG_FORMAT", "text|json", "text",
         "Form of the log on standard error"),
     live(key("log_level", "log-level", "HOLDLINE_LOG_LEVEL", "error|warn|info|debug|trace", "info",

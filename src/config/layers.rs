@@ -153,9 +153,20 @@ impl Layers {
         Ok(parsed)
     }
 
+    /// The values of a key as they were given, one by one: commas part nothing. Empty where none was given.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        let given = self.given.get(known(name).name);
+        given.into_iter().flatten().map(|value| value.text.clone()).collect()
+    }
+
     /// Whether this key was given a value that is not blank.
     pub(super) fn has(&self, name: &str) -> bool {
         self.given.get(known(name).name).is_some_and(|values| values.iter().any(|v| !v.text.trim().is_empty()))
+    }
+
+    /// A refusal of this key that does not show its value.
+    pub(super) fn error_about(&self, name: &str, remedy: &'static str) -> ConfigError {
+        ConfigError { value: None, ..self.error(name, remedy) }
     }
 
     /// A refusal of this key for a reason that its text alone does not show.

@@ -11,6 +11,7 @@ pub mod keys;
 mod layers;
 mod limits;
 mod listen;
+mod notify;
 mod probe;
 pub mod reference;
 mod value;
@@ -28,6 +29,7 @@ use crate::admin::{Admitted, Token};
 use crate::control::{DEFAULT_NAME, LONGEST_PATH};
 use crate::flow::Transport;
 use crate::logging;
+use crate::notify::Target;
 use crate::proxy::contact::Mode;
 use crate::proxy::{Exhausted, Settings as ProxySettings};
 use crate::transport::{Limits, Listen, Settings as TransportSettings, TlsSettings, Verify};
@@ -64,6 +66,8 @@ pub struct Config {
     pub instance: String,
     /// The log's form and level.
     pub log: logging::Settings,
+    /// Who is told of a rollover.
+    pub on_rollover: Option<Target>,
     /// Remarks about this configuration for the operator: one log line each.
     pub notes: Vec<Note>,
 }
@@ -140,6 +144,7 @@ impl Config {
                         .map(str::to_owned)
                 })?,
             },
+            on_rollover: notify::on_rollover(layers, &mut notes)?,
             notes,
         })
     }
@@ -158,7 +163,7 @@ impl Note {
 }
 
 /// The machine's own name.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     value::label(name.trim()).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "holdline".to_owned())
 }

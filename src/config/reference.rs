@@ -85,6 +85,12 @@ const ABOUT: &[About] = &[
     about("admin_host", "proxy1.example.com", "A request by any other name gets 421: a web site whose name is made to point here cannot read it through a browser. A Prometheus that scrapes by name needs that name here."),
     about("admin_token_file", "/etc/holdline/admin.token", "Sent as `Authorization: Bearer TOKEN`, in the clear: on a network that others listen to, put a TLS proxy before it. `openssl rand -hex 32` makes one. Surrounding white space does not count. `holdline status` takes the same setting; Prometheus has `authorization.credentials_file`."),
     about("instance", "branch-berlin", "Any text of at most 64 characters that fits on a line: for whoever looks at several status pages."),
+    about("on_rollover", "https://hooks.example.com/holdline",
+        "Commas part nothing here: a program's arguments are a list in the file (`[\"/usr/local/bin/page\", \"--team\", \"voice\"]`), or the flag \
+         repeated. It is run without a shell, gets the JSON on standard input, and is killed after 30 s. A web hook is tried again for five \
+         minutes unless it answers 2xx, or 4xx other than 408, 425 and 429; the system's certificate authorities are trusted. Nothing \
+         waits for either. The fields: [runbook.md](runbook.md#rolled-over). An address with a secret in its path belongs into the file: \
+         arguments are seen by every user of the machine."),
     about("log_format", "json", "Its fields: [logs.md](logs.md)."),
     about("log_level", "info", "For Holdline's own lines; libraries stay at `warn`. The environment variable `RUST_LOG`, where it is set, replaces it and cannot be changed while Holdline runs."),
     about("limit_transactions", "65536", "From 16 to 10000000."),

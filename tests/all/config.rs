@@ -140,6 +140,10 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--allow", "office"], &["allow", "office", "not a network"]),
         (&[SRV, "--allow", ","], &["allow", "admits nobody"]),
         (&[SRV, "--proxy-protocol", "balancer"], &["proxy_protocol", "balancer", "not a network"]),
+        (&[SRV, "--on-rollover", "page.sh"], &["on_rollover", "absolute path of a program"]),
+        (&[SRV, "--on-rollover", "ftp://h/"], &["on_rollover", "only http:// and https://"]),
+        (&[SRV, "--on-rollover", "https://h/", "--on-rollover", "x"], &["on_rollover", "one address, or a program"]),
+        (&[SRV, "--on-rollover", " "], &["on_rollover", "must not be blank"]),
         (&[SRV, "--upstream-allow", "10.0.0/8"], &["upstream_allow", "10.0.0/8", "not a network"]),
         (
             &[SRV, "--nameserver", "dns.example.com"],
@@ -371,6 +375,7 @@ admin = "127.0.0.1:9461"
 admin_host = ["proxy1.example.com"]
 admin_token_file = "long.secret"
 instance = "branch berlin"
+on_rollover = ["/bin/sh", "-c", "true, false"]
 log_format = "json"
 log_level = "debug"
 limit_transactions = 1000

@@ -11,6 +11,7 @@ mod drain;
 mod failover;
 mod killed;
 mod mocked;
+mod notify;
 mod operator;
 mod page;
 mod phones;
