@@ -7,7 +7,7 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools
 export CARGO
 
-.PHONY: help run test test-deps check bench bench-instructions msrv version advisories fuzz package package-test image image-push image-join sbom \
+.PHONY: help run test test-deps check attacks bench bench-instructions msrv version advisories fuzz package package-test image image-push image-join sbom \
 	release sums sign publish
 
 help: ## these lines
@@ -31,6 +31,9 @@ check: ## formatting, lints, documentation, licences
 	$(CARGO) clippy --quiet --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --document-private-items --locked
 	@PATH="$(TOOLS)/bin:$$PATH" scripts/check-dependencies.sh
+
+attacks: ## twenty honest handsets under each attack for ten seconds, and a minute's rest: the table of docs/security.md
+	HOLDLINE_ATTACK_SECONDS=10 $(CARGO) test --release --locked --test all -- loopback::attacks --nocapture
 
 bench: ## speed and memory, Kamailio beside us; QUICK=1 for a short round
 	@QUICK="$(QUICK)" bench/run.sh

@@ -4,6 +4,7 @@
 //! `operator`, `page`, `phones`. Nothing here sleeps to wait for something: it waits for a log line, a probe, a metric or an
 //! agent's record, each with a bound.
 
+mod attacks;
 mod balancer;
 mod descriptors;
 mod dns;
@@ -14,6 +15,7 @@ mod mocked;
 mod notify;
 mod operator;
 mod page;
+mod peer;
 mod phones;
 pub(crate) mod process;
 mod reload;
