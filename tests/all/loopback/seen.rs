@@ -36,6 +36,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("messages_dropped_total", "counter", &["reason", "side"]),
     ("retransmissions_total", "counter", &["side"]),
     ("transactions", "gauge", &[]),
+    ("message_bytes", "gauge", &[]),
     ("bindings", "gauge", &[]),
     ("bindings_orphaned", "gauge", &[]),
     ("limit", "gauge", &["resource"]),
@@ -52,6 +53,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("instance_info", "gauge", &["name"]),
     ("store_writable", "gauge", &[]),
     ("strikes_voided_total", "counter", &[]),
+    ("notifications_total", "counter", &["outcome"]),
 ];
 
 /// Closed sets of label values, each of which exists from the start.
@@ -65,7 +67,7 @@ const VALUES: &[(&str, &str, &[&str])] = &[
     ("requests_total", "side", &["phone", "upstream"]),
     ("requests_total", "transport", &["udp", "tcp", "tls"]),
     ("responses_total", "origin", &["local", "relayed"]),
-    ("limit", "resource", &["transactions", "bindings", "connections"]),
+    ("limit", "resource", &["transactions", "bindings", "connections", "memory"]),
 ];
 
 /// `name{a="x",b="y"}` in parts. No value here holds a comma or a quote.

@@ -56,7 +56,11 @@ impl Traced {
 
     /// A trace that has begun.
     async fn trace(&self, arguments: &[&str]) -> Trace {
-        Trace::start(binary::holdline(self.arguments(arguments))).await
+        // Whoever runs the tests in the background ignores Ctrl-C, and so would all that they start.
+        let mut command = Command::new("env");
+        command.args(["--ignore-environment", "--default-signal=INT", env!("CARGO_BIN_EXE_holdline")]);
+        command.args(self.arguments(arguments)).stdin(Stdio::null());
+        Trace::start(command).await
     }
 
     /// A trace of what has been, to its end.
