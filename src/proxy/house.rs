@@ -124,11 +124,11 @@ impl House {
 
     /// Hands an event to an exchange.
     pub(super) fn feed(&mut self, id: ExchangeId, event: In, now: Instant) {
-        self.feed_answer(id, event, &mut None, now);
+        self.feed_message(id, event, &mut None, now);
     }
 
-    /// Hands an event to an exchange. `at_hand`: the answer it is about.
-    pub(super) fn feed_answer(&mut self, id: ExchangeId, event: In, at_hand: &mut Option<Message>, now: Instant) {
+    /// Hands an event to an exchange. `at_hand`: the answer, or the CANCEL, it is about.
+    pub(super) fn feed_message(&mut self, id: ExchangeId, event: In, at_hand: &mut Option<Message>, now: Instant) {
         let (exchanges, mut rooms) = self.rooms();
         let Some((exchange, index)) = exchanges.split(id) else { return };
         rooms.feed(exchange, index, event, at_hand, now);
@@ -184,7 +184,7 @@ impl House {
             }
             TxAction::ClientTimerC(client) => {
                 // Timer C, RFC 3261 §16.8: what rang for more than three minutes is cancelled; its 487 goes back.
-                self.transactions.cancel(client, now);
+                self.transactions.cancel(client, &[], now);
             }
             TxAction::ClientTransportError(client, failure) => {
                 if let Some((id, branch)) = self.exchanges.index.unbind(client) {

@@ -156,7 +156,7 @@ impl Intake<'_> {
             let quiet = exchange.method != Method::Register || matches!(status, 200..=299 | 401 | 407);
             In::Answered(branch, status, if quiet { None } else { bounded(response.reason()) })
         };
-        self.0.feed_answer(id, event, at_hand, now);
+        self.0.feed_message(id, event, at_hand, now);
     }
 
     fn request(&mut self, message: Message, from: &Edge, now: Instant) {
@@ -195,7 +195,7 @@ impl Intake<'_> {
                     if invite.is_some() { (200, "OK") } else { (481, "Call/Transaction Does Not Exist") };
                 self.respond(own, &message, &Refusal::new(status, phrase), from, now);
                 if let Some(id) = invite.and_then(|invite| self.0.exchanges.index.of_server(invite)) {
-                    self.0.feed(id, In::Cancelled, now);
+                    self.0.feed_message(id, In::Cancelled, &mut Some(message), now);
                 }
             }
             Inbound::Full => self.full(&message, from),

@@ -170,8 +170,10 @@ impl Transactions {
     /// Cancels an INVITE, RFC 3261 §9.1: the CANCEL goes out on its flow, at once if there was a provisional answer, else
     /// with the first one, and not at all if the final answer comes before. It is a transaction of its own, of which the
     /// caller hears nothing. After 64·T1 without a final answer the INVITE times out.
-    pub fn cancel(&mut self, id: ClientId, now: Instant) {
-        if let Some(cancel) = self.cancel_bytes(id)
+    ///
+    /// `lines`: whole header lines that it says beside what belongs to the hop, such as Reason (RFC 3326).
+    pub fn cancel(&mut self, id: ClientId, lines: &[u8], now: Instant) {
+        if let Some(cancel) = self.cancel_bytes(id, lines)
             && let Some(client) = self.clients.get_mut(id.0)
         {
             self.held = self.held + cancel.len() - client.cancel.len();
@@ -182,9 +184,9 @@ impl Transactions {
 
     /// The CANCEL that belongs to an INVITE: same Request-URI, branch and Route, RFC 3261 §9.1. `None` if it has a final
     /// answer.
-    pub(super) fn cancel_bytes(&self, id: ClientId) -> Option<Bytes> {
+    pub(super) fn cancel_bytes(&self, id: ClientId, lines: &[u8]) -> Option<Bytes> {
         let client = self.clients.get(id.0).filter(|client| client.is_live())?;
-        hop_by_hop::cancel(&client.bytes)
+        hop_by_hop::cancel(&client.bytes, lines)
     }
 
     /// Takes the failure of a flow: every client transaction on it that waits for a final answer ends with
@@ -335,7 +337,7 @@ impl Transactions {
                 }
                 Action::Cancel => cancel = Some(std::mem::take(&mut client.cancel)),
                 Action::TimerC if to_caller => self.actions.push_back(TxAction::ClientTimerC(ClientId(id))),
-                Action::TimerC => cancel = hop_by_hop::cancel(&client.bytes),
+                Action::TimerC => cancel = hop_by_hop::cancel(&client.bytes, &[]),
                 Action::Timeout if to_caller => self.actions.push_back(TxAction::ClientTimeout(ClientId(id))),
                 Action::TransportError if to_caller => {
                     let cause = match event {

@@ -9,15 +9,16 @@ use crate::message::{Message, Name};
 /// `None` if the INVITE lacks a header that a request must have.
 pub(super) fn ack(invite: &Bytes, response: &Message) -> Option<Bytes> {
     let to = response.first(Name::To)?;
-    build(b"ACK", &Message::scan(invite.clone()).ok()?, Some(response.value(to)))
+    build(b"ACK", &Message::scan(invite.clone()).ok()?, Some(response.value(to)), &[])
 }
 
-/// The CANCEL for an INVITE, RFC 3261 §9.1. `None` if the INVITE lacks a header that a request must have.
-pub(super) fn cancel(invite: &Bytes) -> Option<Bytes> {
-    build(b"CANCEL", &Message::scan(invite.clone()).ok()?, None)
+/// The CANCEL for an INVITE, RFC 3261 §9.1, with these header lines beside. `None` if the INVITE lacks a header that a request
+/// must have.
+pub(super) fn cancel(invite: &Bytes, lines: &[u8]) -> Option<Bytes> {
+    build(b"CANCEL", &Message::scan(invite.clone()).ok()?, None, lines)
 }
 
-fn build(method: &[u8], invite: &Message, to: Option<&[u8]>) -> Option<Bytes> {
+fn build(method: &[u8], invite: &Message, to: Option<&[u8]>, lines: &[u8]) -> Option<Bytes> {
     let buf = invite.bytes().as_ref();
     let to = match to {
         Some(to) => to,
@@ -37,6 +38,7 @@ fn build(method: &[u8], invite: &Message, to: Option<&[u8]>) -> Option<Bytes> {
     header(&mut out, b"Call-ID", invite.call_id());
     let number = invite.cseq()?.number.to_string();
     header(&mut out, b"CSeq", &[number.as_bytes(), b" ", method].concat());
+    out.extend_from_slice(lines);
     header(&mut out, b"Content-Length", b"0");
     out.extend_from_slice(b"\r\n");
     Some(out.into())

@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::branch::{Branch, Branches, State};
-use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook};
+use super::outlook::{BranchId, Failure, In, Out, Outbox, Outlook, Reason};
 use super::plain::Course;
 use crate::flow::Cause;
 
@@ -159,7 +159,8 @@ impl InviteRelay {
         if branch.cancelled {
             return;
         }
-        self.cancel_others(Some(id), out);
+        // It has the call, or will soon: no missed call is to be noted elsewhere.
+        self.cancel_others(Some(id), Reason::Status(200), out);
         if status > 100 && !self.finished {
             out.push(Out::Relay(id));
         }
@@ -185,14 +186,14 @@ impl InviteRelay {
         } else if !self.finished && status < 600 && self.best.is_some_and(|best| best / 100 < status / 100) {
             // The one that was kept is the better one (RFC 3261 §16.7 step 6).
             self.relay_best(out);
-            self.cancel_others(Some(id), out);
+            self.cancel_others(Some(id), Reason::Status(status), out);
             return;
         }
         if success || !self.finished {
             out.push(Out::Relay(id));
             self.finish();
         }
-        self.cancel_others(Some(id), out);
+        self.cancel_others(Some(id), Reason::Status(if success { 200 } else { status }), out);
     }
 
     /// Relays the failure that was kept, if there is one.
@@ -236,7 +237,7 @@ impl InviteRelay {
         }
         self.finish();
         out.push(Out::Answer(408, "Dialog's target does not answer", None));
-        self.cancel_others(None, out);
+        self.cancel_others(None, Reason::Status(408), out);
         out.extend(self.branches.iter().filter_map(|(_, branch)| branch.client()).map(Out::Hush));
     }
 
@@ -246,7 +247,7 @@ impl InviteRelay {
         }
         self.cancelled = true;
         self.alternate = None;
-        self.cancel_others(None, out);
+        self.cancel_others(None, Reason::Sender, out);
         if !self.is_pending() {
             self.finish();
             out.push(Out::Answer(487, "Request Terminated", None));
@@ -255,14 +256,14 @@ impl InviteRelay {
 
     /// CANCEL on every open branch but one; the transaction layer waits for a provisional answer where none came. One that
     /// was not sent yet is not sent at all.
-    fn cancel_others(&mut self, except: Option<BranchId>, out: &mut Outbox) {
+    fn cancel_others(&mut self, except: Option<BranchId>, reason: Reason, out: &mut Outbox) {
         for (id, branch) in self.branches.iter_mut() {
             if Some(id) == except || branch.cancelled {
                 continue;
             }
             branch.cancelled = true;
             match branch.state {
-                State::Sent { client, .. } => out.push(Out::Cancel(client)),
+                State::Sent { client, .. } => out.push(Out::Cancel(client, reason)),
                 State::Launched { .. } | State::Opening { .. } => branch.state = State::Closed,
                 State::Late { .. } | State::Answered { .. } | State::Merged { .. } | State::Closed => {}
             }

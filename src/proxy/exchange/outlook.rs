@@ -89,6 +89,15 @@ pub(crate) enum In {
     Timeout,
 }
 
+/// Why an INVITE is cancelled, which its CANCEL says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The sender cancels: what it said itself, in the CANCEL at hand.
+    Sender,
+    /// This is what another branch was answered, or what the sender is told.
+    Status(u16),
+}
+
 /// What a relay wishes for. The wishes are carried out in their order, before anything else happens.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Out {
@@ -102,8 +111,8 @@ pub(crate) enum Out {
     Suspect(Flow, Instant),
     /// A client transaction whose answers nobody wants.
     Forget(ClientId),
-    /// CANCEL it.
-    Cancel(ClientId),
+    /// CANCEL it, and say why.
+    Cancel(ClientId, Reason),
     /// Wake it when the first record set is there.
     Hold,
     /// This flow carries a dialog from now on; `None`: the one the request came on.

@@ -39,7 +39,8 @@ pub(crate) struct Rooms<'c> {
 }
 
 impl Rooms<'_> {
-    /// Hands an event to an exchange's relay, and carries out what it wishes for. `at_hand`: the answer the event is about.
+    /// Hands an event to an exchange's relay, and carries out what it wishes for. `at_hand`: the answer, or the CANCEL, that the
+    /// event is about.
     pub(crate) fn feed(
         &mut self,
         exchange: &mut Exchange,
@@ -67,7 +68,10 @@ impl Rooms<'_> {
                     index.unbind(client);
                     self.transactions.drop_client(client);
                 }
-                Out::Cancel(client) => self.transactions.cancel(client, now),
+                Out::Cancel(client, reason) => {
+                    let lines = wire::cancel::lines(reason, at_hand.as_ref());
+                    self.transactions.cancel(client, &lines, now);
+                }
                 Out::Hold => index.held.extend(exchange.id.map(|id| (exchange.received_at, id))),
                 Out::Dialog(flow) => {
                     self.flows.carries_dialog(flow.unwrap_or(exchange.from.flow), now + UNREGISTERED);

@@ -1,6 +1,7 @@
 //! The bytes that leave: pure functions of the received message and the two edges it passes between (RFC 3261 §16.6, §16.7).
 //! A few splices; nothing is printed anew.
 
+pub(super) mod cancel;
 pub(super) mod down;
 pub(super) mod options;
 mod record_route;

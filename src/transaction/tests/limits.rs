@@ -112,8 +112,8 @@ fn at_the_limit_a_cancel_of_ours_goes_out_once() {
     let invite = request("INVITE", "z9hG4bK-1", 1);
     let id = send(&mut tx, &invite, 0);
     answer(&mut tx, &invite, 180, 10);
-    assert!(tx.cancel_bytes(id).is_some());
-    tx.cancel(id, ms(20));
+    assert!(tx.cancel_bytes(id, &[]).is_some());
+    tx.cancel(id, &[], ms(20));
     assert_eq!(asked(&mut tx), ["target← INVITE", "target← CANCEL"]);
     assert_eq!(tx.len(), 1);
     assert_quiet(&mut tx);

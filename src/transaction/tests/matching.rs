@@ -152,9 +152,9 @@ fn numbers_kept_too_long_are_ignored() {
     assert!(!respond(&mut tx, server, &msg, 200, 60_001));
     tx.abandon(server, ms(60_001));
     tx.stop_retransmitting(client);
-    tx.cancel(client, ms(60_001));
+    tx.cancel(client, &[], ms(60_001));
     tx.drop_client(client);
-    assert_eq!(tx.cancel_bytes(client), None);
+    assert_eq!(tx.cancel_bytes(client, &[]), None);
     assert_eq!((asked(&mut tx), tx.len()), (vec![], 2));
     assert_quiet(&mut tx);
 }

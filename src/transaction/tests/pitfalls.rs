@@ -35,8 +35,8 @@ fn a_late_2xx_to_a_cancelled_invite_is_forwarded() {
     let invite = request("INVITE", "z9hG4bK-1", 1);
     let id = send(&mut tx, &invite, 0);
     assert_eq!(answer(&mut tx, &invite, 180, 100), Some(180));
-    assert!(tx.cancel_bytes(id).is_some());
-    tx.cancel(id, ms(200));
+    assert!(tx.cancel_bytes(id, &[]).is_some());
+    tx.cancel(id, &[], ms(200));
     assert_eq!(answer(&mut tx, &invite, 200, 300), Some(200));
     assert_quiet(&mut tx);
 }
@@ -122,8 +122,8 @@ fn cancel_waits_for_a_provisional_and_takes_the_invites_branch_and_flow() {
     let invite = request("INVITE", "z9hG4bK-1", 7);
     let id = send(&mut tx, &invite, 0);
     asked(&mut tx);
-    assert!(tx.cancel_bytes(id).is_some());
-    tx.cancel(id, ms(100));
+    assert!(tx.cancel_bytes(id, &[]).is_some());
+    tx.cancel(id, &[], ms(100));
     assert_eq!(asked(&mut tx), [""; 0]);
     assert_eq!(pass_time(&mut tx, 600), ["500 target← INVITE again"]);
     assert_eq!(answer(&mut tx, &invite, 100, 700), Some(100));
@@ -149,10 +149,10 @@ fn no_cancel_after_a_final_answer() {
     let mut tx = tables();
     let invite = request("INVITE", "z9hG4bK-1", 7);
     let id = send(&mut tx, &invite, 0);
-    assert!(tx.cancel_bytes(id).is_some());
-    tx.cancel(id, ms(10));
+    assert!(tx.cancel_bytes(id, &[]).is_some());
+    tx.cancel(id, &[], ms(10));
     assert_eq!(answer(&mut tx, &invite, 200, 20), Some(200));
-    tx.cancel(id, ms(30));
+    tx.cancel(id, &[], ms(30));
     assert_eq!(asked(&mut tx), ["target← INVITE"]);
     assert_quiet(&mut tx);
 }
@@ -164,8 +164,8 @@ fn a_cancelled_invite_that_stays_silent_times_out() {
     let id = send_on(&mut tx, &invite, connection(), true, 0).expect("room");
     let ringing = response(&invite, 180, "b1");
     assert!(take_response(&mut tx, &ringing, connection(), ms(100)).is_some());
-    assert!(tx.cancel_bytes(id).is_some());
-    tx.cancel(id, ms(200));
+    assert!(tx.cancel_bytes(id, &[]).is_some());
+    tx.cancel(id, &[], ms(200));
     assert_eq!(asked(&mut tx), ["connection← INVITE", "connection← CANCEL"]);
     assert_eq!(pass_time(&mut tx, 60_000), ["32200 timeout", "32200 client ended"]);
     assert_quiet(&mut tx);

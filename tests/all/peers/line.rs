@@ -60,6 +60,19 @@ impl Line {
         self.stream.write_all(text.as_bytes()).await.expect("a connection");
     }
 
+    /// Answers a request.
+    pub(crate) async fn answer(&mut self, request: &str, status: &str) {
+        let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+        let tag = format!(";tag={}", self.local.port());
+        let line = |line: &str| {
+            let untagged = line.starts_with("To:") && !line.contains(";tag=");
+            [line, if untagged { &tag } else { "" }, "\r\n"].concat()
+        };
+        let lines: Vec<String> =
+            request.lines().filter(|text| kept.iter().any(|name| text.starts_with(name))).map(line).collect();
+        self.send(&format!("SIP/2.0 {status}\r\n{}Content-Length: 0\r\n\r\n", lines.concat())).await;
+    }
+
     /// A new request to `to` (a user), with these header lines.
     pub(crate) fn request(&mut self, method: &str, to: &str, headers: &str) -> String {
         self.requests += 1;
@@ -80,8 +93,7 @@ impl Line {
         self.send(&first).await;
         let refused = self.receive_a("SIP/2.0 40").await;
         if method == "INVITE" {
-            let ack = first.replace("INVITE", "ACK");
-            self.send(&ack).await;
+            self.send(&hop_by_hop(&first, "ACK", "")).await;
         }
         let (name, answer) = match refused.lines().find(|line| line.starts_with("Proxy-Authenticate:")) {
             Some(line) => (line, "Proxy-Authorization"),
@@ -107,4 +119,10 @@ impl Line {
         assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
         answer
     }
+}
+
+/// The ACK of an INVITE's failure, or its CANCEL, with these header lines beside.
+pub(crate) fn hop_by_hop(invite: &str, method: &str, lines: &str) -> String {
+    let text = invite.replacen("INVITE sip:", &format!("{method} sip:"), 1);
+    text.replace(" INVITE\r\n", &format!(" {method}\r\n")).replace("Content-Length", &format!("{lines}Content-Length"))
 }

@@ -193,6 +193,28 @@ fn rfc_3665_3_8_no_answer_and_cancel() {
     });
 }
 
+/// RFC 3326: "Call completed elsewhere" keeps a group's lists of missed calls clean.
+#[test]
+fn a_cancel_takes_its_reason_along() {
+    for way in Way::all() {
+        for rings_first in [true, false] {
+            let mut pair = Pair::new(way, 1);
+            let said = "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\nPrivacy: id\r\nP-Own: x\r\n";
+            pair.callee_mut().manner.answers = None;
+            let (caller, callee) = (pair.caller, pair.callee);
+            let invite = pair.ask("INVITE", "", "v=0");
+            if rings_first {
+                pair.wait_for(caller, "ringing", |ua| ua.asked[invite].provisionals.contains(&180));
+            }
+            pair.world.act(caller, |ua, now| ua.cancel_saying(invite, said, now));
+            assert_eq!(pair.wait(caller, invite), 487, "{}", pair.ladder());
+            let cancel = pair.world.uas[callee].got.iter().find(|got| got.method == "CANCEL").expect("it came");
+            let text = String::from_utf8_lossy(&cancel.request);
+            assert!(text.contains(said), "{way:?}: {text}");
+        }
+    }
+}
+
 #[test]
 fn rfc_3665_3_8_as_a_ladder() {
     let mut pair = Pair::new(Way::IN, 1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::pair::{Pair, Way, play, play_one_way};
 use super::server::Manner;
-use super::world::{address, what};
+use super::world::{address, header, what};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -84,6 +84,9 @@ fn a_late_first_target_does_not_make_a_second_call() {
         pair.hang_up(caller);
         pair.wait_for(first, "its CANCEL", |ua| ua.count("CANCEL") == 1);
         assert_eq!(pair.world.uas[first].got[0].status, Some(487), "{}", pair.ladder());
+        let cancel = pair.world.uas[first].got.iter().find(|got| got.method == "CANCEL").expect("it came");
+        let reason = header(&cancel.request, "Reason");
+        assert_eq!(reason.as_deref(), Some("SIP;cause=200"), "the call was completed elsewhere (RFC 3326)");
         pair.end();
     }
 }

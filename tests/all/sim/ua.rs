@@ -167,6 +167,14 @@ impl Ua {
         vec![self.keep("CANCEL", &invite.branch, bytes, now)]
     }
 
+    /// The same, with header lines of its own.
+    pub(crate) fn cancel_saying(&mut self, asked: usize, lines: &str, now: Instant) -> Vec<Bytes> {
+        let invite = self.asked[asked].clone();
+        let bytes = Self::hop_by_hop(&invite.bytes, "CANCEL", None);
+        let text = String::from_utf8_lossy(&bytes).replace("Content-Length", &format!("{lines}Content-Length"));
+        vec![self.keep("CANCEL", &invite.branch, text.into(), now)]
+    }
+
     /// What goes into the ACK of a 2xx, for an INVITE that made no offer.
     pub(crate) fn answer_in_ack(&mut self, body: &str) {
         if let Some(asked) = self.asked.last_mut() {

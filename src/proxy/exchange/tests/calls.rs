@@ -15,13 +15,13 @@ fn call(meets: &[Meets]) -> Vec<String> {
 fn an_invite_that_nobody_answers_goes_once_to_the_next_target() {
     for (meets, wishes) in [
         (&[Status(486)][..], &["0 launch a", "0 relay a"][..]),
-        (&[Silence, Status(200)], &["0 launch a", "4 hush, launch b", "4 relay b, cancel"]),
-        (&[Silence, Provisional], &["0 launch a", "4 hush, launch b", "4 cancel, relay b"]),
+        (&[Silence, Status(200)], &["0 launch a", "4 hush, launch b", "4 relay b, cancel for 200"]),
+        (&[Silence, Provisional], &["0 launch a", "4 hush, launch b", "4 cancel for 200, relay b"]),
         (&[Refused, Status(200)], &["0 launch a", "0 launch b", "0 relay b"]),
         (&[Refused, Refused], &["0 launch a", "0 launch b", "0 answer 500"]),
         (&[Provisional], &["0 launch a", "0 relay a"]),
         // The first target was only slow: its answer comes after the second one's failure.
-        (&[Late(200, 6), Status(503)], &["0 launch a", "4 hush, launch b", "4 relay b, cancel", "6 relay a"]),
+        (&[Late(200, 6), Status(503)], &["0 launch a", "4 hush, launch b", "4 relay b, cancel for 503", "6 relay a"]),
         // The newer branch may still do better than the older one's failure.
         (&[Late(503, 5), Late(486, 3)], &["0 launch a", "4 hush, launch b", "5 keep", "7 relay b"]),
     ] {
@@ -38,7 +38,7 @@ fn a_request_within_a_dialog_stays_with_its_target_and_ends_if_that_is_left_and_
         table.play(60)
     };
     let re_invite = within(|course| Relay::Invite(InviteRelay::new(course, true)));
-    assert_eq!(re_invite, ["0 launch a", "4 answer 408, cancel, hush"]);
+    assert_eq!(re_invite, ["0 launch a", "4 answer 408, cancel for 408, hush"]);
     let subscribe = within(|course| Relay::Plain(PlainRelay::new(course, Method::Subscribe)));
     assert_eq!(subscribe, ["0 launch a", "4 answer 481, forget"]);
     let bye = within(|course| Relay::Plain(PlainRelay::new(course, Method::Bye)));
@@ -50,7 +50,7 @@ fn a_cancelled_invite_is_not_sent_any_more_or_cancelled_where_it_is() {
     let mut table = Table::new(&["a"], invite(Course::Active, false), policy(), &[Silence]);
     table.feed(In::Begin);
     table.feed(In::Cancelled);
-    assert_eq!(table.lines, ["0 launch a", "0 cancel"]);
+    assert_eq!(table.lines, ["0 launch a", "0 cancel as asked"]);
 
     // Its connection is still being opened: there is nothing to wait for.
     let mut table = Table::new(&["a"], invite(Course::Active, false), policy(), &[Silence]);
@@ -101,5 +101,5 @@ fn a_branch_that_lost_the_call_is_not_sent_again() {
         branch.sent(client, Flow::Conn(ConnId(2)), true);
     }
     table.feed(In::Lost(BranchId(0), Cause::Timeout.into()));
-    assert_eq!(table.lines, ["0 launch a", "4 hush, launch b", "4 relay b, cancel"]);
+    assert_eq!(table.lines, ["0 launch a", "4 hush, launch b", "4 relay b, cancel for 200"]);
 }

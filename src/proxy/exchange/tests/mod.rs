@@ -6,7 +6,7 @@ mod register;
 use std::time::{Duration, Instant};
 
 use super::branch::State;
-use super::outlook::{BranchId, In, Out, Outbox, Outlook, Policy};
+use super::outlook::{BranchId, In, Out, Outbox, Outlook, Policy, Reason};
 use super::plain::{Course, PlainRelay};
 use super::{Exchange, Registering, Relay};
 use crate::flow::{Cause, ConnId, Flow, SocketId, Transport};
@@ -115,7 +115,8 @@ impl Table {
             Out::Hush(_) => "hush".to_owned(),
             Out::Suspect(..) | Out::Retried | Out::Ended(..) | Out::Dialog(_) => return None,
             Out::Forget(_) => "forget".to_owned(),
-            Out::Cancel(_) => "cancel".to_owned(),
+            Out::Cancel(_, Reason::Sender) => "cancel as asked".to_owned(),
+            Out::Cancel(_, Reason::Status(status)) => format!("cancel for {status}"),
             Out::Hold => "hold".to_owned(),
             Out::Relay(branch) => format!("relay {}", short(branch)),
             Out::Keep => "keep".to_owned(),
