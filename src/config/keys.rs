@@ -86,6 +86,8 @@ pub const KEYS: &[Key] = &[
         "How the PBX reaches a phone: by Holdline's own Contact, or by Path (RFC 3327) where the phone supports it"),
     key("contact_key", "contact-key", "HOLDLINE_CONTACT_KEY", "FILE", "",
         "Secret behind the user parts Holdline hands out (16 bytes or more); else kept in state_dir, else drawn at start"),
+    live(key("sips", "sips", "HOLDLINE_SIPS", "downgrade|refuse", "downgrade",
+        "A handset that registers or calls sips: where the upstream is not TLS: its Contact becomes sip:, or it gets 416")),
     live(key("register_interval", "register-interval", "HOLDLINE_REGISTER_INTERVAL", "SECONDS", "300",
         "Longest registration granted to a phone, 60 or more; 0: exactly what the PBX grants")),
     key("selection", "selection", "HOLDLINE_SELECTION", "highest-weight|weighted", "highest-weight",

@@ -31,7 +31,7 @@ use crate::flow::Transport;
 use crate::logging;
 use crate::notify::Target;
 use crate::proxy::contact::Mode;
-use crate::proxy::{Exhausted, Settings as ProxySettings};
+use crate::proxy::{Exhausted, Settings as ProxySettings, Sips};
 use crate::transport::{Limits, Listen, Settings as TransportSettings, TlsSettings, Verify};
 use crate::upstream::name::SrvName;
 use crate::upstream::{Selection, Settings as UpstreamSettings, Source};
@@ -263,6 +263,7 @@ fn proxy(
         domain,
         domain_in_aor,
         contact: layers.need("contact", |t| value::choice(t, &[("rewrite", Mode::Rewrite), ("path", Mode::Path)]))?,
+        sips: layers.need("sips", |t| value::choice(t, &[("downgrade", Sips::Downgrade), ("refuse", Sips::Refuse)]))?,
         upstream_advertise: listeners.upstream_bind.advertise.clone(),
         register_interval: intervals::register_interval(layers)?,
         retry: layers.need("retry", value::boolean)?,

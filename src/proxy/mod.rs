@@ -59,6 +59,6 @@ pub(crate) use journal::label;
 pub use journal::status::Levels;
 pub use journal::{AttemptOutcome, DURATIONS, Direction, Facts, FailureReason, Origin, TargetFacts, phones};
 pub use registrar::{StoredBinding, bindings, contact};
-pub use site::settings::{Exhausted, Settings, default_allow};
+pub use site::settings::{Exhausted, Settings, Sips, default_allow};
 pub use site::{Reload, Socket};
 pub use traced::{Failed, Leg, Passed};

@@ -169,6 +169,7 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--retry-deadline", "33s"], &["retry_deadline", "33s", "32s"]),
         (&[SRV, "--connect-timeout", "-1"], &["connect_timeout", "-1", "not a duration"]),
         (&[SRV, "--exhausted", "500"], &["exhausted", "500", "silent or 503"]),
+        (&[SRV, "--sips", "ignore"], &["sips", "ignore", "downgrade or refuse"]),
         (&[SRV, "--invite-alternate", "no"], &["invite_alternate", "no", "true or false"]),
         (&[SRV, "--drain-timeout", "1d"], &["drain_timeout", "1d", "not a duration"]),
         (&[SRV, "--state-dir", "a.crt"], &["state_dir", "a.crt", "not a directory"]),
@@ -354,6 +355,7 @@ upstream_allow = ["203.0.113.0/24", "2001:db8::1"]
 allow = ["10.0.0.0/8"]
 proxy_protocol = ["10.0.0.1"]
 contact = "path"
+sips = "refuse"
 contact_key = "long.secret"
 register_interval = 0
 selection = "weighted"

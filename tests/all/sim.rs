@@ -21,6 +21,7 @@ mod register;
 mod renewal;
 pub(crate) mod server;
 mod services;
+mod sips;
 mod traced;
 mod transparency;
 mod ua;

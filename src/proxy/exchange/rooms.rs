@@ -186,6 +186,9 @@ impl Rooms<'_> {
                 let (forwarded, upward) = wire::register::up(request, from, to, self.site, replaced)?;
                 let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
                 self.registrar.note(&what, &upward, now).map_err(|_| Refusal::new(503, "Binding table full"))?;
+                if upward.plain {
+                    self.journal.log_plain_sips(request, from.remote, now);
+                }
                 state.upward = Some(upward);
                 Ok(forwarded)
             }

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
-use super::validate::{hops, validate};
-use crate::flow::{Flow, Side};
+use super::validate::{hops, no_sips, validate};
+use crate::flow::{Flow, Side, Transport};
 use crate::message::{Edit, Message, Method, Name, NameAddr, Uri};
 use crate::proxy::edge::Edge;
 use crate::proxy::flows::Flows;
 use crate::proxy::marks::{BindingId, Key};
 use crate::proxy::registrar::Registrar;
 use crate::proxy::site::Site;
+use crate::proxy::site::settings::Sips;
 use crate::proxy::wire::Refusal;
 use crate::upstream::{TargetId, Upstream};
 
@@ -63,6 +64,12 @@ impl Lookups<'_> {
             return Ok(Destination::Holdline);
         }
         hops(request)?;
+        if request.to_tag().is_none()
+            && self.site.settings.sips == Sips::Refuse
+            && self.site.transport != Transport::Tls
+        {
+            no_sips(request)?;
+        }
         self.admits_work(request)?;
         if request.first(Name::Route).is_some() {
             let (key, local) = (&self.site.key, Some(from.local));

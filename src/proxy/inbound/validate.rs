@@ -2,7 +2,7 @@
 //! depend on them. Neither does Require, which is the endpoint's.
 
 use crate::flow::Side;
-use crate::message::{Message, Name};
+use crate::message::{Contact, Message, Method, Name, Scheme, Uri};
 use crate::proxy::site::Site;
 use crate::proxy::wire::Refusal;
 
@@ -37,4 +37,19 @@ pub(crate) fn hops(request: &Message) -> Result<(), Refusal> {
         Some(0) => Err(Refusal::new(483, "Too Many Hops")),
         Some(_) | None => Ok(()),
     }
+}
+
+/// A request whose `sips:` the upstream cannot keep (RFC 5630 §5.3): by its Request-URI, or by the Contact that it registers.
+pub(crate) fn no_sips(request: &Message) -> Result<(), Refusal> {
+    let buf: &[u8] = request.bytes();
+    let is_sips = |span| Uri::parse(buf, span).is_some_and(|uri| uri.scheme == Scheme::Sips);
+    let registers = |contact| match contact {
+        Contact::Star => false,
+        Contact::Addr(addr) => is_sips(addr.uri),
+    };
+    let registered = request.method() == Method::Register && request.contacts().any(registers);
+    if is_sips(request.request_uri()) || registered {
+        return Err(Refusal::new(416, "Unsupported URI Scheme"));
+    }
+    Ok(())
 }

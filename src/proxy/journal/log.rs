@@ -11,6 +11,8 @@ use crate::upstream::{Class, Outcome, TargetId};
 
 /// Untrusted peers are logged once in this time: whoever scans the Internet must not fill the log.
 const OUTSIDERS: Duration = Duration::from_secs(300);
+/// What a configuration brings about with every REGISTER is logged once in this time.
+const LASTING: Duration = Duration::from_secs(300);
 
 impl Journal {
     /// A handset was given another proxy, too: its Route is dropped.
@@ -21,6 +23,19 @@ impl Journal {
                 handset = %source,
                 more_like_it = held,
                 "dropped a Route that names somebody else: set this Holdline as the handset's only outbound proxy"
+            );
+        }
+    }
+
+    /// A handset registered a `sips:` Contact, and the upstream is not TLS.
+    pub(crate) fn log_plain_sips(&mut self, request: &Message, source: SocketAddr, now: Instant) {
+        if let Some(held) = self.summaries.due_in("plain sips", LASTING, now) {
+            tracing::warn!(
+                call_id = %request.call_id_shown(),
+                handset = %source,
+                more_like_it = held,
+                "registered a sips: Contact over an upstream without TLS: its calls are not secure beyond this Holdline; \
+                 `sips = \"refuse\"` answers 416 instead"
             );
         }
     }

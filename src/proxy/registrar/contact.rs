@@ -79,6 +79,8 @@ pub struct Upward {
     pub wildcard: bool,
     /// A Path was added, and the Contacts left alone.
     pub path: bool,
+    /// A `sips:` Contact is registered over an upstream without TLS: what it promises ends at Holdline.
+    pub plain: bool,
 }
 
 /// One Contact that became ours.

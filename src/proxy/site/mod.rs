@@ -72,6 +72,7 @@ impl Site {
             domain: _,
             domain_in_aor: _,
             contact: _,
+            sips,
             upstream_advertise: _,
             register_interval,
             retry,
@@ -92,6 +93,7 @@ impl Site {
         } = new;
         self.settings = Settings {
             aliases,
+            sips,
             register_interval,
             retry,
             attempt_timeout,

@@ -17,6 +17,16 @@ pub enum Exhausted {
     Unavailable,
 }
 
+/// What a handset that wants `sips:` gets where the upstream is not TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sips {
+    /// Its Contact goes on as `sip:`, with a warning.
+    #[default]
+    Downgrade,
+    /// `416 Unsupported URI Scheme`.
+    Refuse,
+}
+
 /// Settings of the proxy core. Every field is valid by construction of `config`.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -28,6 +38,8 @@ pub struct Settings {
     pub domain_in_aor: bool,
     /// How upstream reaches a handset: by our Contact, or by Path.
     pub contact: Mode,
+    /// What `sips:` means over an upstream without TLS.
+    pub sips: Sips,
     /// What upstream is told to send to, instead of the socket's own address.
     pub upstream_advertise: Option<HostPort>,
     /// Cap for the `expires` a handset is granted; `None` passes on what the PBX grants.
@@ -72,6 +84,7 @@ impl Default for Settings {
             domain: None,
             domain_in_aor: false,
             contact: Mode::Rewrite,
+            sips: Sips::Downgrade,
             upstream_advertise: None,
             register_interval: Some(Duration::from_secs(300)),
             retry: true,

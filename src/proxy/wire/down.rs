@@ -27,7 +27,8 @@ pub(crate) fn request(
         }
     }
     if let Some(mark) = mark {
-        record_route::add(&mut edit, mark, from, to);
+        let uri = request.request_uri().of(request.bytes());
+        record_route::add(&mut edit, mark, (from, uri), (to, contact.unwrap_or(uri)));
     }
     let branch = via::push(request, from, to, &mut edit, site);
     Forwarded { bytes: edit.finish(), branch }

@@ -14,29 +14,27 @@ use crate::proxy::edge::Edge;
 use crate::proxy::marks::RouteMark;
 use crate::proxy::site::Site;
 
-/// Our two Record-Routes in one line, the one facing the next hop on top (RFC 5658 §5).
-pub(super) fn add(edit: &mut Edit<'_>, mark: &RouteMark, from: &Edge, to: &Edge) {
+/// Our two Record-Routes in one line, the one facing the next hop on top (RFC 5658 §5). Each goes with the Request-URI that its
+/// side sees: `sips:` where that is (RFC 3261 §16.6 item 4), unless there is no TLS on that side.
+pub(super) fn add(edit: &mut Edit<'_>, mark: &RouteMark, from: (&Edge, &[u8]), to: (&Edge, &[u8])) {
     let mut line: SmallVec<[u8; 256]> = SmallVec::new();
-    // Writing to memory cannot fail.
-    let facing_upstream = |line: &mut SmallVec<[u8; 256]>, edge: &Edge| {
-        let _ = write!(line, "<sip:{mark}@{}{};lr>", edge.sent_by, parameter(edge.transport));
-    };
-    let facing_handset = |line: &mut SmallVec<[u8; 256]>, edge: &Edge| {
-        let _ = write!(line, "<sip:{}{};lr>", edge.sent_by, parameter(edge.transport));
-    };
-    match from.side {
-        Side::Phone => {
-            facing_upstream(&mut line, to);
-            line.push(b',');
-            facing_handset(&mut line, from);
-        }
-        Side::Upstream => {
-            facing_handset(&mut line, to);
-            line.push(b',');
-            facing_upstream(&mut line, from);
-        }
-    }
+    push(&mut line, mark, to);
+    line.push(b',');
+    push(&mut line, mark, from);
     edit.add_on_top(Name::RecordRoute, &line);
+}
+
+/// The Record-Route that one side is to send to. `uri`: the Request-URI that it sees.
+fn push(line: &mut SmallVec<[u8; 256]>, mark: &RouteMark, (edge, uri): (&Edge, &[u8])) {
+    let secure = edge.transport == Transport::Tls && uri.get(..5).is_some_and(|s| s.eq_ignore_ascii_case(b"sips:"));
+    // `sips:` forbids `transport=tls` (RFC 5630 §3.1.3).
+    let (scheme, parameter) = if secure { ("sips", "") } else { ("sip", parameter(edge.transport)) };
+    let sent_by = &edge.sent_by;
+    // Writing to memory cannot fail.
+    let _ = match edge.side {
+        Side::Upstream => write!(line, "<{scheme}:{mark}@{sent_by}{parameter};lr>"),
+        Side::Phone => write!(line, "<{scheme}:{sent_by}{parameter};lr>"),
+    };
 }
 
 /// A strict router put our own URI into the Request-URI and the remote target into the last Route: puts things back.

@@ -11,7 +11,8 @@ pub(crate) fn request(request: &Message, from: &Edge, to: &Edge, mark: Option<&R
     let mut edit = Edit::new(request);
     hop(request, from, &mut edit, site);
     if let Some(mark) = mark {
-        record_route::add(&mut edit, mark, from, to);
+        let uri = request.request_uri().of(request.bytes());
+        record_route::add(&mut edit, mark, (from, uri), (to, uri));
     }
     let branch = via::push(request, from, to, &mut edit, site);
     Forwarded { bytes: edit.finish(), branch }

@@ -15,7 +15,8 @@ const EPHEMERAL: u16 = 32768;
 ///
 /// Every `sip:` and `sips:` Contact becomes `<sip:ID@…;transport=…>`, or a Path is added (see [`Mode`]); `reg-id` and the
 /// option tag `outbound` come off, wherever they are. What else stays: `Contact: *`, Contacts of other schemes, and those that are ours already (a
-/// phone that takes off what a registrar listed). A REGISTER without Contact asks what is registered: nothing is bound.
+/// phone that takes off what a registrar listed). Over an upstream without TLS `sips:` becomes `sip:` with the transport that there
+/// is: the PBX could not reach the other. A REGISTER without Contact asks what is registered: nothing is bound.
 ///
 /// A phone that reconnected renews its Contact: it registers the new one and takes the old one off, which are one at the PBX.
 /// Of several Contacts with one ID a single one goes up, one that binds if there is any. `replaced` says of an ID and a URI
@@ -71,6 +72,7 @@ pub fn rewrite_register(
             growth.more += text.len();
             edit.replace(contact.addr.uri, &text);
         }
+        upward.plain |= contact.asked == Asked::Bind && contact.is_secure() && advertised.transport != Transport::Tls;
         if !gone(contact) {
             contact.note(buf, path, &mut upward);
         }
@@ -79,7 +81,8 @@ pub fn rewrite_register(
         return Err(ContactRefusal::TooManyContacts);
     }
     if let Some(first) = upward.bound.first().filter(|_| path) {
-        edit.add_on_top(Name::Path, &path_value(&first.id, advertised));
+        let secure = contacts.iter().any(|contact| contact.id == first.id && contact.is_secure());
+        edit.add_on_top(Name::Path, &path_value(&first.id, secure, advertised));
         upward.path = true;
     }
     if others == 0
@@ -191,14 +194,17 @@ impl Contact {
         Ok(Some(Contact { element, addr, uri, instance, id, expires, asked }))
     }
 
+    fn is_secure(&self) -> bool {
+        self.uri.scheme == Scheme::Sips
+    }
+
     /// Our URI in its place, in brackets where it had none.
     fn ours(&self, advertised: &Advertised<'_>) -> SmallVec<[u8; 96]> {
-        let secure = self.uri.scheme == Scheme::Sips;
         let mut text = SmallVec::new();
         if !self.addr.bracketed {
             text.push(b'<');
         }
-        push_uri(&mut text, secure, &self.id, advertised);
+        push_uri(&mut text, self.is_secure(), &self.id, advertised);
         if !self.addr.bracketed {
             text.push(b'>');
         }
@@ -258,15 +264,16 @@ fn is_ephemeral(port: u16, has_instance: bool, arrival: &Source) -> bool {
 }
 
 /// The value of our Path (RFC 3327 §5.1): `lr` for loose routing, `ob` as RFC 5626 §5.1 has it.
-fn path_value(id: &BindingId, advertised: &Advertised<'_>) -> SmallVec<[u8; 96]> {
+fn path_value(id: &BindingId, secure: bool, advertised: &Advertised<'_>) -> SmallVec<[u8; 96]> {
     let mut text = SmallVec::new();
     text.push(b'<');
-    push_uri(&mut text, false, id, advertised);
+    push_uri(&mut text, secure, id, advertised);
     text.extend_from_slice(b";lr;ob>");
     text
 }
 
 fn push_uri(text: &mut SmallVec<[u8; 96]>, secure: bool, id: &BindingId, advertised: &Advertised<'_>) {
+    let secure = secure && advertised.transport == Transport::Tls;
     text.extend_from_slice(if secure { b"sips:" } else { b"sip:" });
     text.extend_from_slice(id.as_bytes());
     text.push(b'@');

@@ -239,3 +239,26 @@ fn what_cannot_be_forwarded_is_refused_and_says_why() {
         assert_eq!(refusal.status(), 400);
     }
 }
+
+#[test]
+fn a_sips_contact_is_a_sip_one_over_an_upstream_without_tls() {
+    let phone = register("Contact: <sips:1001@192.168.1.10>\r\nSupported: path\r\n");
+    for (transport, contact, path, plain) in [
+        (Transport::Tls, "<sips:ID@192.0.2.1:5080>", "<sips:ID@192.0.2.1:5080;lr;ob>", false),
+        (Transport::Tcp, "<sip:ID@192.0.2.1:5080;transport=tcp>", "<sip:ID@192.0.2.1:5080;transport=tcp;lr;ob>", true),
+        (Transport::Udp, "<sip:ID@192.0.2.1:5080;transport=udp>", "<sip:ID@192.0.2.1:5080;transport=udp;lr;ob>", true),
+    ] {
+        let advertised = Advertised { transport, ..ADVERTISED };
+        for (mode, name, expected) in [(Mode::Rewrite, Name::Contact, contact), (Mode::Path, Name::Path, path)] {
+            let mut edit = Edit::new(&phone);
+            let arrival = from("192.168.1.10:5061", Transport::Tls);
+            let upward = rewrite_register(&phone, &mut edit, &key(), mode, &arrival, &advertised, |_, _| false);
+            let upward = upward.expect("a good REGISTER");
+            let sent = message(edit.finish());
+            assert_eq!(lines(&sent, name), [expected.replace("ID", &only_id(&upward).to_string())]);
+            assert_eq!(upward.plain, plain, "{transport}");
+            let (_, seen) = come_back(&echoed(&sent, ""), Some(&upward), None);
+            assert_eq!(lines(&seen, Name::Contact), ["<sips:1001@192.168.1.10>"]);
+        }
+    }
+}
