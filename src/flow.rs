@@ -96,17 +96,21 @@ impl fmt::Display for Transport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(pub u16);
 
-/// One TCP/TLS connection, or one *connected* upstream UDP socket. Numbers are never used twice in a process.
-///
-/// The core numbers what it opens with even numbers, the transports number what they accept with odd ones.
+/// One TCP/TLS connection, or one *connected* upstream UDP socket. Of either kind no number is used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId(pub u64);
+pub enum ConnId {
+    /// We opened it; the core numbers these.
+    Dialled(u64),
+    /// It was accepted; the transports number these.
+    Accepted(u64),
+}
 
-impl ConnId {
-    /// True for one that we opened, not one that was accepted.
-    #[must_use]
-    pub fn is_dialed(self) -> bool {
-        self.0.is_multiple_of(2)
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnId::Dialled(number) => write!(f, "dialled {number}"),
+            ConnId::Accepted(number) => write!(f, "accepted {number}"),
+        }
     }
 }
 

@@ -283,7 +283,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(
     // Without a local address the peer has gone already.
     let Ok(local) = local else { return };
     let side = gate.side;
-    let conn = ConnId(gate.numbers.fetch_add(2, Ordering::Relaxed));
+    let conn = ConnId::Accepted(gate.numbers.fetch_add(1, Ordering::Relaxed));
     let (outlet, inlet) = outlet(side, transport, &gate.ledger);
     let event = NetEvent::Accepted { conn, side, transport, socket, local, remote };
     if gate.tell.send(Tell::Accepted(event, outlet)).await.is_ok() {

@@ -317,7 +317,7 @@ impl Transports {
             },
         };
         let Some((index, udp)) = index.and_then(|index| Some((index, self.udp[index].as_mut()?))) else {
-            let side = if matches!(flow, Flow::Conn(conn) if conn.is_dialed()) { Side::Upstream } else { Side::Phone };
+            let side = if matches!(flow, Flow::Conn(ConnId::Dialled(_))) { Side::Upstream } else { Side::Phone };
             self.metrics.dropped(side, "no_flow").inc();
             return;
         };
@@ -336,7 +336,7 @@ impl Transports {
         let (side, transport) = (outlet.side(), outlet.transport());
         self.metrics.dropped(side, "queue_full").inc();
         self.metrics.connection_errors(side, transport, "queue_full").inc();
-        tracing::debug!(conn = conn.0, side = side.as_str(), "the peer does not read what is written: closed");
+        tracing::debug!(%conn, side = side.as_str(), "the peer does not read what is written: closed");
         outlet.abort();
         self.pending.push(NetEvent::Closed { conn, cause: Cause::Timeout });
     }

@@ -180,7 +180,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
                 Some(Order::Write(bytes)) => queue.push_back(bytes),
                 Some(Order::Abort) => return End::Closed,
                 Some(Order::Yield) => {
-                    tracing::debug!(conn = about.conn.0, side = about.side.as_str(), "it held most of too much: closed");
+                    tracing::debug!(conn = %about.conn, side = about.side.as_str(), "it held most of too much: closed");
                     return End::Broken(Cause::Local, "memory");
                 }
                 Some(Order::Finish) | None => {
@@ -230,10 +230,10 @@ async fn converse<S: AsyncRead + AsyncWrite>(stream: S, about: &About, mut inlet
                     return End::Closed;
                 }
                 if silent {
-                    tracing::debug!(conn = about.conn.0, side = about.side.as_str(), "accepted, then no message: closed");
+                    tracing::debug!(conn = %about.conn, side = about.side.as_str(), "accepted, then no message: closed");
                     return End::Broken(Cause::Timeout, "silent");
                 }
-                tracing::debug!(conn = about.conn.0, side = about.side.as_str(), "half a message, then nothing: closed");
+                tracing::debug!(conn = %about.conn, side = about.side.as_str(), "half a message, then nothing: closed");
                 return End::Broken(Cause::Timeout, "idle");
             },
         }
@@ -329,7 +329,7 @@ fn broken(error: &io::Error, about: &About) -> End {
         && let Some(more_like_it) = about.said.due("upstream TLS")
     {
         let detail = tls::explain(error);
-        tracing::warn!(conn = about.conn.0, detail, more_like_it, "an upstream TLS connection broke");
+        tracing::warn!(conn = %about.conn, detail, more_like_it, "an upstream TLS connection broke");
     }
     End::Broken(cause, cause.as_str())
 }

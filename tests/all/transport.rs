@@ -70,7 +70,7 @@ impl Rig {
     }
 
     pub(crate) fn open(&mut self, number: u64, addr: SocketAddr, transport: Transport) -> ConnId {
-        let conn = ConnId(number);
+        let conn = ConnId::Dialled(number);
         let hop = Hop { target: "sip-a.example.com".into(), addr, transport, group: 0 };
         self.perform(NetCommand::Open { conn, hop });
         conn

@@ -102,7 +102,7 @@ impl Connections {
     /// An empty table with room for `upstream_limit` connections opened by us.
     #[must_use]
     pub(crate) fn new(upstream_limit: usize) -> Self {
-        Connections { by_id: NumberMap::default(), by_hop: HashMap::new(), next: 2, upstream_limit }
+        Connections { by_id: NumberMap::default(), by_hop: HashMap::new(), next: 1, upstream_limit }
     }
 
     /// A connection to a hop: the current one, or a new one. A suspect one is never given out.
@@ -116,8 +116,8 @@ impl Connections {
         if self.by_id.values().filter(|conn| conn.hop.is_some()).count() >= self.upstream_limit {
             return Lease::Full;
         }
-        let id = ConnId(self.next);
-        self.next += 2;
+        let id = ConnId::Dialled(self.next);
+        self.next += 1;
         self.by_hop.insert(hop.clone(), id);
         self.by_id.insert(id, Conn::opening(hop, now));
         Lease::New(id)

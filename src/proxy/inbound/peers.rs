@@ -5,7 +5,7 @@
 //!   side: where handsets and PBX share an address, no handset may speak for the PBX.
 //! - Over TCP and TLS an upstream whose connection was lost answers on another one (RFC 3261 §18.2.2): its 2xx again.
 
-use crate::flow::{Flow, Side, Transport};
+use crate::flow::{ConnId, Flow, Side, Transport};
 use crate::proxy::edge::Edge;
 use crate::proxy::flows::Flows;
 use crate::proxy::site::Site;
@@ -26,7 +26,7 @@ pub(crate) fn may_answer(sent: Flow, came: &Edge, flows: &Flows, site: &Site) ->
                 let datagrams = conn.transport == Transport::Udp && came.transport == Transport::Udp;
                 datagrams && conn.side == came.side && conn.remote.ip() == came.remote.ip()
             }
-            None => came.side == Side::Upstream && came.transport.is_reliable() && id.is_dialed(),
+            None => came.side == Side::Upstream && came.transport.is_reliable() && matches!(id, ConnId::Dialled(_)),
         },
     }
 }
@@ -93,7 +93,7 @@ mod tests {
             (Flow::Conn(lost), Flow::Conn(again), true, "another connection when its own is lost"),
             (Flow::Conn(lost), datagram(1, "192.0.2.3:5060"), false, "a datagram when its connection is lost"),
             (Flow::Conn(lost), handset, false, "a handset when the upstream's connection is lost"),
-            (Flow::Conn(ConnId(7)), Flow::Conn(again), false, "a handset's connection that is gone"),
+            (Flow::Conn(ConnId::Accepted(7)), Flow::Conn(again), false, "a handset's connection that is gone"),
             (handset, datagram(0, "10.0.0.9:1024"), true, "another port of the handset"),
             (handset, datagram(0, "10.0.0.8:5060"), false, "another handset"),
             (handset, datagram(1, "10.0.0.9:5060"), false, "the handset's address on the upstream side"),

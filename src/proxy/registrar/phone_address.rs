@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_connection_is_the_only_way_to_who_opened_it() {
         let phone = register("192.168.1.20:5060;branch=z9hG4bK1", "");
-        assert_eq!(of_register(&phone, Flow::Conn(ConnId(7))), Reach::Conn(ConnId(7)));
+        assert_eq!(of_register(&phone, Flow::Conn(ConnId::Accepted(7))), Reach::Conn(ConnId::Accepted(7)));
     }
 
     #[test]

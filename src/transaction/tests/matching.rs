@@ -75,7 +75,7 @@ fn a_response_counts_only_if_the_caller_accepts_where_it_came_from() {
     let client = send_on(&mut tx, &msg, connection(), true, 0).expect("room");
     assert_eq!(tx.receive_response_if(&good, ms(1), |_| false), Received::Stray);
     assert_eq!(
-        take_response(&mut tx, &good, Flow::Conn(ConnId(4)), ms(1)),
+        take_response(&mut tx, &good, Flow::Conn(ConnId::Dialled(2)), ms(1)),
         None,
         "the caller is asked about the request's flow"
     );

@@ -26,7 +26,7 @@ fn target() -> Flow {
 
 /// The target's flow, a connection.
 fn connection() -> Flow {
-    Flow::Conn(ConnId(2))
+    Flow::Conn(ConnId::Dialled(1))
 }
 
 fn udp(socket: u16, remote: &str) -> Flow {

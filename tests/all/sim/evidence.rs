@@ -182,7 +182,7 @@ fn an_icmp_error_is_believed_only_if_it_quotes_what_waits() {
     world.register(phone);
     world.run_for(Duration::from_millis(100));
     let sent = world.server("a").last().clone();
-    let conn = ConnId(2);
+    let conn = ConnId::Dialled(1);
     let forged = String::from_utf8_lossy(&sent).replace("branch=z9hG4bKh", "branch=z9hG4bKx");
     let cut = memchr::memmem::find(&sent, b"branch=").expect("our Via") + 20;
     let wrong =
@@ -206,7 +206,7 @@ fn a_target_that_has_answered_may_answer_after_an_icmp_error() {
     world.register(served);
     world.run_for(Duration::from_millis(100));
     let sent = world.server("a").last().clone();
-    icmp(&mut world, ConnId(2), Some(sent));
+    icmp(&mut world, ConnId::Dialled(1), Some(sent));
     world.run_for(10 * SECOND);
     assert!(world.phones[served].registered());
     // The strike is taken back: the branch was open for the answer all the time.

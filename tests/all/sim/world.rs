@@ -223,7 +223,7 @@ impl World {
     /// Adds a handset and gives its number. `203.0.113.x` are behind NAT, `10.…` are not.
     pub(crate) fn phone(&mut self, transport: Transport) -> usize {
         let index = self.phones.len();
-        let conn = (transport != Transport::Udp).then(|| ConnId(2 * index as u64 + 1));
+        let conn = (transport != Transport::Udp).then(|| ConnId::Accepted(index as u64));
         let phone = Phone::new(index, transport, conn);
         if let Some(conn) = conn {
             let accepted = NetEvent::Accepted {
@@ -289,7 +289,7 @@ impl World {
 
     /// A target sends on the newest connection Holdline has to it; without one by datagram, or over one of its own.
     pub(crate) fn target_sends(&mut self, addr: SocketAddr, bytes: Bytes) {
-        let conn = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).max_by_key(|conn| conn.0);
+        let conn = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).max();
         let name = self.servers[&addr].name.clone();
         self.rung(&format!("{name}→holdline {}", what(&bytes)));
         let reliable = self.transport != Transport::Udp;
@@ -299,7 +299,7 @@ impl World {
             None if !reliable => Flow::Udp { socket: UPSTREAM, local, remote: addr },
             None => {
                 self.serial += 1;
-                let conn = ConnId(1_000_001 + 2 * self.serial);
+                let conn = ConnId::Accepted(1_000_000 + self.serial);
                 self.conns.insert(conn, addr);
                 let remote = SocketAddr::new(addr.ip(), 40_000);
                 let (side, transport, socket) = (Side::Upstream, self.transport, UPSTREAM);
@@ -321,7 +321,7 @@ impl World {
         let Flow::Conn(conn) = self.phones[phone].flow() else { return };
         self.core.handle(Event::Net(NetEvent::Closed { conn, cause: Cause::Reset }), self.now);
         self.serial += 1;
-        let conn = ConnId(500_001 + 2 * self.serial);
+        let conn = ConnId::Accepted(500_000 + self.serial);
         self.phones[phone].reconnected(conn);
         let accepted = NetEvent::Accepted {
             conn,
@@ -374,7 +374,7 @@ impl World {
     /// A target sends these bytes on the newest connection Holdline has to it.
     pub(crate) fn server_sends(&mut self, name: &str, bytes: Bytes) {
         let addr = address(name);
-        let conn = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).max_by_key(|conn| conn.0);
+        let conn = self.conns.iter().filter(|(_, to)| **to == addr).map(|(conn, _)| *conn).max();
         let conn = conn.expect("Holdline is connected to it");
         self.answer_from(addr, conn, bytes, Duration::ZERO);
     }
@@ -564,7 +564,7 @@ impl World {
                         self.conns.insert(conn, hop.addr);
                         let mut local: SocketAddr = BOUND.parse().expect("literal");
                         if self.ephemeral {
-                            local.set_port(40_000 + conn.0 as u16);
+                            local.set_port(40_000 + number(conn) as u16);
                         }
                         NetEvent::Opened { conn, local }
                     }
@@ -599,7 +599,7 @@ impl World {
             && let Some(server) = self.servers.get(&remote)
         {
             self.rung(&format!("holdline→{} {}", server.name.clone(), what(&bytes)));
-            self.cross(false, Happening::Server(remote, ConnId(0), bytes));
+            self.cross(false, Happening::Server(remote, ConnId::Dialled(0), bytes));
             return;
         }
         let Some(index) = self.phones.iter().position(|phone| phone.is_at(flow)) else { return };
@@ -664,6 +664,12 @@ impl World {
 
 fn is_reliable(phone: &Phone) -> bool {
     phone.transport != Transport::Udp
+}
+
+fn number(conn: ConnId) -> u64 {
+    match conn {
+        ConnId::Dialled(number) | ConnId::Accepted(number) => number,
+    }
 }
 
 /// Method or status of a message, for the ladder.

@@ -115,7 +115,7 @@ fn trusting(ca: &Authority, verify: Verify) -> TlsSettings {
 
 /// Opened, or the cause and the detail.
 async fn open(rig: &mut Rig, number: u64, target: &str, addr: SocketAddr) -> Result<ConnId, (Cause, String)> {
-    let conn = ConnId(number);
+    let conn = ConnId::Dialled(number);
     let hop = Hop { target: target.into(), addr, transport: Transport::Tls, group: 0 };
     rig.perform(NetCommand::Open { conn, hop });
     rig.event(|e| match e {

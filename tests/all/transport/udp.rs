@@ -284,6 +284,6 @@ async fn a_target_of_the_other_family_is_unreachable_and_the_detail_says_why() {
 #[tokio::test]
 async fn sending_to_a_flow_that_is_gone_is_counted_and_harmless() {
     let mut rig = Rig::new(&settings(&[])).await;
-    rig.send(Flow::Conn(ConnId(98)), b"x");
+    rig.send(Flow::Conn(ConnId::Dialled(49)), b"x");
     assert_eq!(rig.metrics.dropped(Side::Upstream, "no_flow").get(), 1);
 }

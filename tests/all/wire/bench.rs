@@ -108,7 +108,7 @@ impl Bench {
     /// A TCP phone connects.
     pub(crate) fn accept(&mut self, conn: u64, remote: SocketAddr) {
         let (side, socket, local) = (Side::Phone, PHONE_TCP, self.listen);
-        let conn = ConnId(conn);
+        let conn = ConnId::Accepted(conn);
         self.net(NetEvent::Accepted { conn, side, transport: Transport::Tcp, socket, local, remote });
     }
 
@@ -185,7 +185,7 @@ impl Bench {
 pub(crate) fn is_to_phone(flow: Flow) -> bool {
     match flow {
         Flow::Udp { socket, .. } => socket != UPSTREAM,
-        Flow::Conn(conn) => conn.0 % 2 == 1,
+        Flow::Conn(conn) => matches!(conn, ConnId::Accepted(_)),
     }
 }
 

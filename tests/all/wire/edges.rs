@@ -169,10 +169,10 @@ fn a_phone_whose_connection_is_gone_is_480_or_430_by_path() {
     for (contact, status) in [(Mode::Rewrite, "480"), (Mode::Path, "430")] {
         let mut bench = Bench::new(Transport::Udp, false, Settings { contact, ..Settings::default() });
         bench.accept(1, at("10.2.0.1:40000"));
-        let (uri, up) = registered(&mut bench, Flow::Conn(ConnId(1)));
+        let (uri, up) = registered(&mut bench, Flow::Conn(ConnId::Accepted(1)));
         bench.receive(up, &from_upstream("INFO", &uri, ""));
         assert!(sent(&mut bench)[0].starts_with("phone INFO "));
-        bench.net(NetEvent::Closed { conn: ConnId(1), cause: Cause::Reset });
+        bench.net(NetEvent::Closed { conn: ConnId::Accepted(1), cause: Cause::Reset });
         assert!(sent(&mut bench)[0].starts_with(&format!("up SIP/2.0 {status} ")), "what was under way");
         bench.receive(up, &from_upstream("INVITE", &uri, ""));
         let answers = sent(&mut bench);
@@ -283,7 +283,7 @@ fn who_may_not_talk_to_the_phones_side_is_not_answered() {
     bench.receive(flow, &plain("OPTIONS", "sip:10.0.0.1", ""));
     assert_eq!(sent(&mut bench), [""; 0]);
     bench.accept(1, at("203.0.113.7:40000"));
-    bench.receive(Flow::Conn(ConnId(1)), &plain("OPTIONS", "sip:10.0.0.1", ""));
+    bench.receive(Flow::Conn(ConnId::Accepted(1)), &plain("OPTIONS", "sip:10.0.0.1", ""));
     assert_eq!(sent(&mut bench), [""; 0]);
     assert_eq!(says(&mut bench, &plain("OPTIONS", "sip:10.0.0.1", "")), ["phone SIP/2.0 200 OK"], "who may is");
 }

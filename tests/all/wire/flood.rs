@@ -99,7 +99,7 @@ pub(super) fn play(steps: &[Step], choice: u8) {
 impl Stage {
     fn connect_phone(&mut self) {
         let conn = self.next_conn;
-        self.next_conn += 2;
+        self.next_conn += 1;
         self.bench.accept(conn, SocketAddr::from(([10, 2, 0, (conn % 250) as u8], 40_000)));
         self.phone_conns.push(conn);
     }
@@ -107,7 +107,7 @@ impl Stage {
     /// Even numbers are UDP phones, odd ones TCP phones.
     fn phone(&self, who: u8) -> Flow {
         if who % 2 == 1 {
-            Flow::Conn(ConnId(self.phone_conns[usize::from(who / 2) % self.phone_conns.len()]))
+            Flow::Conn(ConnId::Accepted(self.phone_conns[usize::from(who / 2) % self.phone_conns.len()]))
         } else {
             self.bench.phone(SocketAddr::from(([10, 1, 0, who], 5060)))
         }
@@ -181,7 +181,7 @@ impl Stage {
             }
             Step::PhoneGone(which) => {
                 let index = usize::from(*which) % self.phone_conns.len();
-                let conn = ConnId(self.phone_conns.remove(index));
+                let conn = ConnId::Accepted(self.phone_conns.remove(index));
                 self.bench.net(NetEvent::Closed { conn, cause: Cause::Reset });
                 self.connect_phone();
                 self.look(None);

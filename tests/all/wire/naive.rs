@@ -78,7 +78,7 @@ fn read_as_sent(stream: &[&[u8]]) -> Result<(), String> {
     Ok(())
 }
 
-const PHONE: ConnId = ConnId(1);
+const PHONE: ConnId = ConnId::Accepted(1);
 
 /// Gives the core what a phone sends and, for what is forwarded, answers it with these lines in the answer's head. How the
 /// phone and the upstream are connected: `choice`. Gives how many messages left on a stream; `Err` says which one can be read in
@@ -88,7 +88,7 @@ pub(super) fn play(bytes: &[u8], answer: &[u8], choice: u8) -> Result<usize, Str
     let mut bench = Bench::new(upstream, false, Settings::default());
     let remote: SocketAddr = SocketAddr::from(([10, 1, 2, 3], 5062));
     if choice & 2 == 0 {
-        bench.accept(PHONE.0, remote);
+        bench.accept(1, remote);
         for message in framed(bytes) {
             bench.receive(Flow::Conn(PHONE), &message);
         }

@@ -56,7 +56,7 @@ fn a_cancelled_invite_is_not_sent_any_more_or_cancelled_where_it_is() {
     let mut table = Table::new(&["a"], invite(Course::Active, false), policy(), &[Silence]);
     table.feed(In::Begin);
     if let Some(branch) = table.relay.branches_mut().get_mut(BranchId(0)) {
-        branch.state = State::Opening { conn: ConnId(2), until: None };
+        branch.state = State::Opening { conn: ConnId::Dialled(1), until: None };
     }
     table.feed(In::Cancelled);
     assert_eq!(table.lines, ["0 launch a", "0 answer 487"]);
@@ -98,7 +98,7 @@ fn a_branch_that_lost_the_call_is_not_sent_again() {
     table.now = table.begun + Duration::from_secs(20);
     if let Some(branch) = table.relay.branches_mut().get_mut(BranchId(0)) {
         let client = branch.client().expect("sent");
-        branch.sent(client, Flow::Conn(ConnId(2)), true);
+        branch.sent(client, Flow::Conn(ConnId::Dialled(1)), true);
     }
     table.feed(In::Lost(BranchId(0), Cause::Timeout.into()));
     assert_eq!(table.lines, ["0 launch a", "4 hush, launch b", "4 relay b, cancel for 200"]);

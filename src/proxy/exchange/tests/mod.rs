@@ -131,7 +131,7 @@ impl Table {
     /// A branch goes out, and meets what is next.
     fn launch(&mut self, id: BranchId, hop: Option<&crate::flow::Hop>) {
         let client = self.client();
-        let flow = Flow::Conn(ConnId(2));
+        let flow = Flow::Conn(ConnId::Dialled(1));
         let meets = self.meets.pop().unwrap_or(Silence);
         let Some(branch) = self.relay.branches_mut().get_mut(id) else { panic!("it is there") };
         if let Some(hop) = hop {
@@ -160,7 +160,7 @@ impl Table {
             method: Method::Register,
             method_name: b"REGISTER",
             branch: branch.as_bytes(),
-            flow: Flow::Conn(ConnId(2)),
+            flow: Flow::Conn(ConnId::Dialled(1)),
             bytes: bytes::Bytes::new(),
             reliable: true,
         };

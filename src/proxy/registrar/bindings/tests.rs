@@ -116,16 +116,16 @@ fn a_refresh_is_stored_once() {
 #[test]
 fn a_phone_whose_connection_is_gone_is_lost_until_it_registers_again() {
     let (mut table, now) = (Bindings::new(10), start());
-    table.upsert(binding(1, "a@x", Reach::Conn(ConnId(1)), now + seconds(32)), now).expect("room");
+    table.upsert(binding(1, "a@x", Reach::Conn(ConnId::Accepted(1)), now + seconds(32)), now).expect("room");
     table.confirm(&id(1), 600, now);
-    assert_eq!(table.on_connection(ConnId(1)), 1);
-    assert_eq!(table.connection_lost(ConnId(1)), 1);
+    assert_eq!(table.on_connection(ConnId::Accepted(1)), 1);
+    assert_eq!(table.connection_lost(ConnId::Accepted(1)), 1);
     assert!(table.get(&id(1)).expect("still known: 480, not 404").flow_lost());
-    assert_eq!(table.on_connection(ConnId(1)), 0);
+    assert_eq!(table.on_connection(ConnId::Accepted(1)), 0);
 
-    table.upsert(binding(1, "a@x", Reach::Conn(ConnId(3)), now + seconds(32)), now).expect("room");
+    table.upsert(binding(1, "a@x", Reach::Conn(ConnId::Accepted(3)), now + seconds(32)), now).expect("room");
     table.confirm(&id(1), 600, now);
-    assert_eq!(table.get(&id(1)).map(|b| b.reach), Some(Reach::Conn(ConnId(3))));
+    assert_eq!(table.get(&id(1)).map(|b| b.reach), Some(Reach::Conn(ConnId::Accepted(3))));
     assert_eq!(table.len(), 1);
 }
 
@@ -150,15 +150,15 @@ fn the_newest_status_is_kept() {
 #[test]
 fn a_connection_lost_between_register_and_2xx_is_not_used() {
     let (mut table, now) = (Bindings::new(10), start());
-    table.upsert(binding(1, "a@x", Reach::Conn(ConnId(1)), now + seconds(32)), now).expect("room");
+    table.upsert(binding(1, "a@x", Reach::Conn(ConnId::Accepted(1)), now + seconds(32)), now).expect("room");
     table.confirm(&id(1), 600, now);
-    table.upsert(binding(1, "a@x", Reach::Conn(ConnId(3)), now + seconds(32)), now).expect("room");
-    assert_eq!(table.on_connection(ConnId(3)), 1);
-    assert_eq!(table.connection_lost(ConnId(3)), 1);
-    assert_eq!(table.get(&id(1)).map(|b| b.reach), Some(Reach::Conn(ConnId(1))));
+    table.upsert(binding(1, "a@x", Reach::Conn(ConnId::Accepted(3)), now + seconds(32)), now).expect("room");
+    assert_eq!(table.on_connection(ConnId::Accepted(3)), 1);
+    assert_eq!(table.connection_lost(ConnId::Accepted(3)), 1);
+    assert_eq!(table.get(&id(1)).map(|b| b.reach), Some(Reach::Conn(ConnId::Accepted(1))));
     table.confirm(&id(1), 600, now);
     assert_eq!(table.get(&id(1)).map(|b| b.reach), Some(Reach::Lost));
-    assert_eq!(table.connection_lost(ConnId(1)), 0);
+    assert_eq!(table.connection_lost(ConnId::Accepted(1)), 0);
 }
 
 #[test]
@@ -198,11 +198,11 @@ fn a_full_table_keeps_what_is_confirmed() {
 fn one_address_of_record_does_not_fill_the_table() {
     let (mut table, now) = (Bindings::new(1000), start());
     for number in 0..MAX_PER_AOR {
-        table.upsert(binding(number, "a@x", Reach::Conn(ConnId(1)), now + seconds(32)), now).expect("room");
+        table.upsert(binding(number, "a@x", Reach::Conn(ConnId::Accepted(1)), now + seconds(32)), now).expect("room");
         table.confirm(&id(number), 60, now);
     }
     assert_eq!(table.upsert(binding(99, "a@x", udp(1, false), now + seconds(32)), now), Err(BindingsFull));
-    table.connection_lost(ConnId(1));
+    table.connection_lost(ConnId::Accepted(1));
     table.upsert(binding(99, "a@x", udp(1, false), now + seconds(32)), now).expect("in place of a lost one");
     table.upsert(binding(98, "a@x", udp(1, false), now + seconds(32)), now).expect("in place of the unconfirmed one");
     assert!(table.get(&id(99)).is_none());
@@ -228,7 +228,7 @@ fn bindings_left_at_the_old_target_are_counted() {
 fn a_udp_phone_is_reached_after_a_restart_and_a_tcp_phone_is_lost() {
     let (mut table, now) = (Bindings::new(10), start());
     table.upsert(binding(1, "a@x", udp(1, true), now + seconds(32)), now).expect("room");
-    table.upsert(binding(2, "a@x", Reach::Conn(ConnId(1)), now + seconds(32)), now).expect("room");
+    table.upsert(binding(2, "a@x", Reach::Conn(ConnId::Accepted(1)), now + seconds(32)), now).expect("room");
     table.upsert(binding(3, "a@x", udp(1, true), now + seconds(32)), now).expect("room");
     table.confirm(&id(1), 600, now);
     table.confirm(&id(2), 600, now);
@@ -301,7 +301,7 @@ enum Step {
 fn reach() -> impl Strategy<Value = Reach> {
     prop_oneof![
         (0..3u16, any::<bool>()).prop_map(|(port, nat)| udp(port, nat)),
-        (0..3u64).prop_map(|conn| Reach::Conn(ConnId(conn))),
+        (0..3u64).prop_map(|conn| Reach::Conn(ConnId::Accepted(conn))),
     ]
 }
 
@@ -394,8 +394,8 @@ proptest! {
                     prop_assert_eq!(table.remove_aor(&aor), before - model.bindings.len());
                 }
                 Step::Lose { conn } => {
-                    table.connection_lost(ConnId(conn));
-                    model.lose(ConnId(conn));
+                    table.connection_lost(ConnId::Accepted(conn));
+                    model.lose(ConnId::Accepted(conn));
                 }
                 Step::Wait { seconds: n } => {
                     now += seconds(n);
@@ -412,9 +412,9 @@ proptest! {
             prop_assert_eq!(table.confirmed_len(), wanted.iter().filter(|b| b.confirmed).count());
             prop_assert_eq!(table.orphaned("a.example:5060"), 0);
             for conn in 0..3 {
-                let on = |b: &Binding| b.reach == Reach::Conn(ConnId(conn));
+                let on = |b: &Binding| b.reach == Reach::Conn(ConnId::Accepted(conn));
                 let count = model.bindings.values().filter(|(b, p)| on(b) || p.as_ref().is_some_and(on)).count();
-                prop_assert_eq!(table.on_connection(ConnId(conn)), count);
+                prop_assert_eq!(table.on_connection(ConnId::Accepted(conn)), count);
             }
             let flows: BTreeSet<u16> = wanted.iter().filter_map(|b| match b.reach {
                 Reach::Udp { to, nat: true, .. } => Some(to.port()),
