@@ -21,7 +21,7 @@ packages=(
     baresip                 # a real handset
     linphone-cli            # another one (linphonec)
     tshark                  # reads a call's capture, and those of holdline trace
-    sngrep                  # reads the latter, too
+    sngrep                  # reads the latter, too, and receives HEP
     tmux                    # a terminal of 80 columns
     valgrind                # counts instructions (callgrind)
     prometheus              # scrapes Holdline; promtool checks the rules

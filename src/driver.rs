@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::dns::Resolver;
+use crate::hep::Hep;
 use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
 use crate::notify::Notices;
 use crate::proxy::bindings::Change;
@@ -198,6 +199,11 @@ impl Driver {
     /// Rollovers are reported there from now on.
     pub fn report_rollovers_to(&mut self, notices: Option<Notices>) {
         self.notices = notices;
+    }
+
+    /// Messages are copied there from now on.
+    pub fn copy_messages_to(&mut self, hep: Hep) {
+        self.tap.copy_to(hep);
     }
 
     /// The bound sockets, with real ports.

@@ -17,6 +17,7 @@
 //!        metrics, store                           read what the core counted and what it keeps
 //!
 //! admin, control, metrics, logging, systemd       what an operator sees and does
+//! hep                                             copies of messages for a Homer
 //! notify                                          who is told of a rollover
 //! tap                                             the messages that pass, for whoever traces them
 //! probe                                           an SRV record looked at before any handset is plugged in
@@ -33,6 +34,7 @@ pub mod control;
 pub mod dns;
 pub mod driver;
 pub mod flow;
+pub mod hep;
 pub mod logging;
 pub mod memory;
 pub mod message;
@@ -46,4 +48,5 @@ pub mod systemd;
 pub mod tap;
 pub mod transaction;
 pub mod transport;
+mod trust;
 pub mod upstream;

@@ -21,7 +21,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGauge
 pub use crate::proxy::{AttemptOutcome, Direction, FailureReason, Origin};
 pub use family::Family;
 pub use labels::{CertificateRole, Handshake, LookupOutcome, Record, Resource};
-pub use outgoing::Notification;
+pub use outgoing::{HepPacket, Notification};
 pub use targets::{MAX_TARGETS, TargetLabels, TargetMetrics};
 
 use crate::flow::{Side, Transport};

@@ -19,6 +19,7 @@ use crate::control::{self, Control, Place};
 use crate::dns::Resolver;
 use crate::driver::{Driver, Request, Setup, StartError};
 use crate::flow::Transport;
+use crate::hep;
 use crate::logging;
 use crate::metrics::{Metrics, REVISION};
 use crate::notify::{self, About, Notices};
@@ -65,11 +66,15 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
     let reloader = Reloader::new(args.clone(), layers, &config, running);
     let control = config.control.clone();
     let notices = notices(&config, admin.addr(), &metrics)?;
+    let copies = config.hep.clone().map(|settings| hep::start(settings, metrics.clone()));
     let mut driver = Driver::start(Setup::from(config), metrics.clone()).await.map_err(|error| match error {
         StartError::Bind(_) | StartError::Store(_) => Failure::Unavailable(error.into()),
         StartError::Random => Failure::Other(error.into()),
     })?;
     driver.report_rollovers_to(notices);
+    if let Some(copies) = copies {
+        driver.copy_messages_to(copies.context("hep")?);
+    }
     for socket in driver.sockets() {
         tracing::info!(side = socket.side.as_str(), transport = %socket.transport, address = %socket.local, "listening");
     }

@@ -6,6 +6,7 @@
 
 mod error;
 mod files;
+mod hep;
 mod intervals;
 pub mod keys;
 mod layers;
@@ -28,6 +29,7 @@ pub use probe::{PROBE_KEYS, ProbeConfig, duration};
 use crate::admin::{Admitted, Token};
 use crate::control::{DEFAULT_NAME, LONGEST_PATH};
 use crate::flow::Transport;
+use crate::hep::Settings as HepSettings;
 use crate::logging;
 use crate::notify::Target;
 use crate::proxy::contact::Mode;
@@ -66,6 +68,8 @@ pub struct Config {
     pub instance: String,
     /// The log's form and level.
     pub log: logging::Settings,
+    /// Where copies of messages go.
+    pub hep: Option<HepSettings>,
     /// Who is told of a rollover.
     pub on_rollover: Option<Target>,
     /// Remarks about this configuration for the operator: one log line each.
@@ -144,6 +148,7 @@ impl Config {
                         .map(str::to_owned)
                 })?,
             },
+            hep: hep::settings(layers, &mut notes)?,
             on_rollover: notify::on_rollover(layers, &mut notes)?,
             notes,
         })

@@ -92,6 +92,14 @@ const ABOUT: &[About] = &[
          minutes unless it answers 2xx, or 4xx other than 408, 425 and 429; the system's certificate authorities are trusted. Nothing \
          waits for either. The fields: [runbook.md](runbook.md#rolled-over). An address with a secret in its path belongs into the file: \
          arguments are seen by every user of the machine."),
+    about("hep", "udp://homer.example.com:9060",
+        "What each side received and sent, in clear also where it goes over TLS, with the Call-ID as correlation ID, so that both legs of a call \
+         are one there. Digest answers, passwords in URIs and keys of media are masked. Over `udp` and `tcp` the copies can be read on their way; \
+         `tls` verifies the receiver by the system's certificate authorities. Nothing waits for the receiver: what it does not take is \
+         dropped and counted (`holdline_hep_packets_total`)."),
+    about("hep_capture_id", "2001", ""),
+    about("hep_methods", "INVITE,ACK,BYE,CANCEL", "Answers go with their method. REGISTER is most of the traffic of a quiet site."),
+    about("hep_share", "10", ""),
     about("log_format", "json", "Its fields: [logs.md](logs.md)."),
     about("log_level", "info", "For Holdline's own lines; libraries stay at `warn`. The environment variable `RUST_LOG`, where it is set, replaces it and cannot be changed while Holdline runs."),
     about("limit_transactions", "65536", "From 16 to 10000000."),

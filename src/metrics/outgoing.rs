@@ -31,8 +31,32 @@ impl Notification {
     }
 }
 
+/// What became of a copy for a HEP receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HepPacket {
+    /// It left.
+    Sent,
+    /// There was no room for it, or no way to the receiver.
+    Dropped,
+}
+
+impl HepPacket {
+    /// In the order of registration.
+    pub const ALL: [HepPacket; 2] = [HepPacket::Sent, HepPacket::Dropped];
+
+    /// The metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HepPacket::Sent => "sent",
+            HepPacket::Dropped => "dropped",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Outgoing {
+    hep_packets: Vec<IntCounter>,
     notifications: Vec<IntCounter>,
 }
 
@@ -40,7 +64,9 @@ impl Outgoing {
     pub(super) fn new(f: &mut Families) -> Outgoing {
         let notifications =
             f.counters("notifications_total", &["outcome"], "Notifications about rollovers, by what became of them.");
+        let hep = f.counters("hep_packets_total", &["outcome"], "Copies of messages for the HEP receiver.");
         Outgoing {
+            hep_packets: cross(&[&texts(&HepPacket::ALL, HepPacket::as_str)], |l| hep.with_label_values(l)),
             notifications: cross(&[&texts(&Notification::ALL, Notification::as_str)], |l| {
                 notifications.with_label_values(l)
             }),
@@ -49,6 +75,11 @@ impl Outgoing {
 }
 
 impl Metrics {
+    /// `hep_packets_total`.
+    pub fn hep_packets(&self, outcome: HepPacket) -> &IntCounter {
+        &self.outgoing.hep_packets[outcome as usize]
+    }
+
     /// `notifications_total`.
     pub fn notifications(&self, outcome: Notification) -> &IntCounter {
         &self.outgoing.notifications[outcome as usize]

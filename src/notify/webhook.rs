@@ -1,7 +1,6 @@
 //! A POST over HTTP/1.1, with or without TLS.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -14,11 +13,9 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Undelivered;
+use crate::trust::connector;
 
 /// One try: the name looked up, connected, the handshake done, and answered.
 const TRY: Duration = Duration::from_secs(10);
@@ -120,17 +117,4 @@ async fn ask(
     });
     let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
     Ok(answer.status())
-}
-
-/// Trusts the system's authorities, or Mozilla's where the system has none. Read anew for each try: rollovers are rare, and the
-/// authorities may have been renewed meanwhile.
-fn connector() -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-    Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
 }

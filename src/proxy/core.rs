@@ -184,6 +184,12 @@ impl Core {
         self.house.flows.leg(flow, &self.house.site, &self.house.upstream)
     }
 
+    /// Whether the peer of a leg may talk to that side. To one that may not, nothing is answered.
+    #[must_use]
+    pub fn admits(&self, leg: &Leg) -> bool {
+        self.house.site.admits(leg.side, leg.remote, &self.house.upstream)
+    }
+
     /// Whom a request of upstream's calls by the Contact that Holdline gave out: the handset's address of record.
     #[must_use]
     pub fn called(&self, request: &Message) -> Option<Arc<str>> {

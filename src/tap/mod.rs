@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! driver ── received, sent ──► Tap ──► subscriptions (bounded) ──► control socket ──► holdline trace
-//! core ──── failures ───────────┴────► recent failures (bounded) ──────┘ --last
+//! core ──── failures ───────────┤────► recent failures (bounded) ──────┘ --last
+//!                               └────► copies for a HEP receiver (bounded)
 //! ```
 //!
 //! While nobody looks, the driver asks one question for each message ([`Tap::listens`]) and copies nothing. A subscription is
@@ -24,6 +25,7 @@ pub use recent::{KEPT, Once, Past};
 pub use subscription::{HELD_BYTES, HELD_ITEMS, Item, Seen, Subscription};
 
 use crate::flow::{Flow, NetCommand, NetEvent, Side};
+use crate::hep::Hep;
 use crate::message::Message;
 use crate::proxy::{Core, Direction, Failed, Leg, contact};
 use crate::upstream::Rollover;
@@ -52,13 +54,19 @@ pub struct TooManyTraces;
 pub struct Tap {
     subscribers: Vec<Subscriber>,
     recent: Recent,
+    hep: Option<Hep>,
 }
 
 impl Tap {
     /// Whether anybody looks.
     #[must_use]
     pub fn listens(&self) -> bool {
-        !self.subscribers.is_empty()
+        self.hep.is_some() || !self.subscribers.is_empty()
+    }
+
+    /// Everything is copied there from now on.
+    pub fn copy_to(&mut self, hep: Hep) {
+        self.hep = Some(hep);
     }
 
     /// Something came in; called before the core takes it, while its flow is still there. `unix`: since 1970.
@@ -84,6 +92,15 @@ impl Tap {
             return;
         }
         let Some(leg) = core.leg(flow) else { return };
+        if let Some(hep) = &self.hep {
+            // Whoever scans the Internet must not fill somebody's Homer. A trace shows it: it may be a handset nobody thought of.
+            if direction == Direction::Out || core.admits(&leg) {
+                hep.copy(&leg, direction, bytes, unix);
+            }
+            if self.subscribers.is_empty() {
+                return;
+            }
+        }
         let look = Look::new(leg, direction, bytes.clone(), core);
         for subscriber in &mut self.subscribers {
             if subscriber.filter.wants(&look) {

@@ -140,6 +140,11 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--allow", "office"], &["allow", "office", "not a network"]),
         (&[SRV, "--allow", ","], &["allow", "admits nobody"]),
         (&[SRV, "--proxy-protocol", "balancer"], &["proxy_protocol", "balancer", "not a network"]),
+        (&[SRV, "--hep", "homer.example.com"], &["hep", "homer.example.com", "write udp://HOST:9060"]),
+        (&[SRV, "--hep", "udp://homer.example.com"], &["hep", "write udp://HOST:9060"]),
+        (&[SRV, "--hep", "http://homer.example.com:9060"], &["hep", "write udp://HOST:9060"]),
+        (&[SRV, "--hep-methods", "invite"], &["hep_methods", "invite", "write INVITE,BYE"]),
+        (&[SRV, "--hep-share", "0"], &["hep_share", "0"]),
         (&[SRV, "--on-rollover", "page.sh"], &["on_rollover", "absolute path of a program"]),
         (&[SRV, "--on-rollover", "ftp://h/"], &["on_rollover", "only http:// and https://"]),
         (&[SRV, "--on-rollover", "https://h/", "--on-rollover", "x"], &["on_rollover", "one address, or a program"]),
@@ -377,6 +382,10 @@ admin = "127.0.0.1:9461"
 admin_host = ["proxy1.example.com"]
 admin_token_file = "long.secret"
 instance = "branch berlin"
+hep = "tls://homer.example.com:9061"
+hep_capture_id = 7
+hep_methods = ["INVITE", "BYE"]
+hep_share = 50
 on_rollover = ["/bin/sh", "-c", "true, false"]
 log_format = "json"
 log_level = "debug"

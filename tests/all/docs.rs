@@ -332,6 +332,7 @@ fn docs_limits_are_those_of_the_code() {
         ("strikes reported with a rollover", failover::MAX_STRIKES),
         ("a peer's own words kept with a failure", events::MAX_DETAIL),
         ("handsets in one answer of the control socket", holdline::proxy::phones::MAX_LISTED),
+        ("copies for the HEP receiver that wait", holdline::hep::HELD_ITEMS),
         ("notifications about rollovers that wait", holdline::notify::QUEUE),
         ("time for one notification", holdline::notify::LIFETIME.as_secs() as usize / 60),
         ("traces at one time", holdline::tap::TRACES),

@@ -10,6 +10,7 @@ mod descriptors;
 mod dns;
 mod drain;
 mod failover;
+mod hep;
 mod killed;
 mod mocked;
 mod notify;
