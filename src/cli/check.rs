@@ -61,7 +61,7 @@ fn addresses(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// Holdline serves phones without it, too.
+/// Holdline serves handsets without it, too.
 fn state_dir(path: &Path) -> Option<Note> {
     let why = writable_directory(path).err()?;
     let text = format!(

@@ -43,13 +43,13 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("HOLDLINE_RE
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve phones: resolve the SRV record, forward requests, fail over.
+    /// Serve handsets: resolve the SRV record, forward requests, fail over.
     Run(Box<RunArgs>),
     /// Look an SRV record up as Holdline would, probe its targets, and say what to enter.
     Srv(Box<srv::SrvArgs>),
     /// Show targets, counts and what happened: what the status page shows, on a terminal.
     Status(status::StatusArgs),
-    /// List the phones, registered or in trouble; exit status 0: one that matches is registered, 1: none is.
+    /// List the handsets, registered or in trouble; exit status 0: one that matches is registered, 1: none is.
     Phones(phones::PhonesArgs),
     /// Make another target active now.
     Roll(roll::RollArgs),
@@ -57,7 +57,7 @@ pub enum Command {
     Trace(trace::TraceArgs),
     /// Probe a running Holdline; exit status 0: healthy, 1: not.
     Healthcheck(healthcheck::HealthcheckArgs),
-    /// Show a whole failover on loopback: phones, two registrars, DNS, with nothing to install.
+    /// Show a whole failover on loopback: handsets, two registrars, DNS, with nothing to install.
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell: holdline completions bash > /etc/bash_completion.d/holdline
     Completions(shells::CompletionArgs),

@@ -13,7 +13,7 @@ use crate::control::Command;
 /// The arguments of `holdline phones`.
 #[derive(Debug, Args)]
 pub struct PhonesArgs {
-    /// Digits: the phone of that extension. Other text: phones with it in AOR, address, User-Agent or target.
+    /// Digits: the handset of that extension. Other text: handsets with it in AOR, address, User-Agent or target.
     query: Option<String>,
     /// List at most so many (1000 at most).
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -58,7 +58,7 @@ struct Phone {
     failures: u32,
 }
 
-/// 0: a phone that matches is registered; 1: none is.
+/// 0: a handset that matches is registered; 1: none is.
 pub(super) fn phones(args: &PhonesArgs) -> Result<(), Failure> {
     let query = args.query.clone().unwrap_or_default();
     let path = args.control.path(&args.file)?;

@@ -33,12 +33,12 @@ const ABOUT: &[About] = &[
          `srv` wins, and the log says so."),
     about("transport", "tls", "With `srv` only where its labels do not say, or say wrong: `_sips._udp` with `transport = \"tls\"`, for instance."),
     about("domain", "pbx.example.com",
-        "Where a phone registers at `sip:HOLDLINE`, this takes the place of `HOLDLINE` in the Request-URI. Without it: the SRV name \
+        "Where a handset registers at `sip:HOLDLINE`, this takes the place of `HOLDLINE` in the Request-URI. Without it: the SRV name \
          without its two labels. With an outbound proxy there is no such default."),
     about("domain_in_aor", "true", "For registrars that insist on their own domain in From and To. Needs `domain`, or `srv`."),
-    about("alias", "sip.office.example.com", "Needed only where phones send `Route: <sip:NAME;lr>` or register at a name that neither a listener nor its `advertise` has."),
+    about("alias", "sip.office.example.com", "Needed only where handsets send `Route: <sip:NAME;lr>` or register at a name that neither a listener nor its `advertise` has."),
     about("listen", "udp:0.0.0.0:5060",
-        "One for each transport and address. `advertise` is what stands in Via and Record-Route towards phones; without it, the address \
+        "One for each transport and address. `advertise` is what stands in Via and Record-Route towards handsets; without it, the address \
          that the packet arrived on. A wildcard address is never told to anybody. `tls` needs `tls_cert` and `tls_key`. Port 0 takes any \
          port, which the log says. The default is `[::]` where the machine has IPv6 addresses and, but for loopback, no IPv4 address."),
     about("tls_cert", "/etc/holdline/tls.crt", "The server's own certificate first, then its chain. Read together with `tls_key`: a pair that does not fit is not taken."),
@@ -61,25 +61,25 @@ const ABOUT: &[About] = &[
          handset that it names; without one it is closed. From anywhere else a header closes the connection, and the log says so. LOCAL \
          and UNKNOWN (health checks) stand for the load balancer itself."),
     about("contact", "rewrite",
-        "`rewrite` works with every registrar. `path` leaves the phone's Contact alone and adds a Path header, if the phone says \
-         `Supported: path`; else it is as `rewrite`. A change makes every phone look like a new one to the PBX until the old registrations expire."),
-    about("contact_key", "/etc/holdline/contact.key", "Give the same file to instances that replace each other, so that phones keep their Contacts. `openssl rand -hex 32` makes one."),
+        "`rewrite` works with every registrar. `path` leaves the handset's Contact alone and adds a Path header, if the handset says \
+         `Supported: path`; else it is as `rewrite`. A change makes every handset look like a new one to the PBX until the old registrations expire."),
+    about("contact_key", "/etc/holdline/contact.key", "Give the same file to instances that replace each other, so that handsets keep their Contacts. `openssl rand -hex 32` makes one."),
     about("sips", "refuse", "Over a TLS upstream `sips:` stays `sips:`. Over UDP and TCP the PBX could not reach such a Contact: it becomes `sip:`, with a warning that what it promises ends at Holdline. `refuse`: 416 to a REGISTER with a `sips:` Contact, and to a request outside a dialog that asks for a `sips:` address."),
-    about("register_interval", "300", "How soon a fleet is reachable again after a rollover. Load is phones ÷ interval."),
+    about("register_interval", "300", "How soon a fleet is reachable again after a rollover. Load is handsets ÷ interval."),
     about("selection", "highest-weight", "Priorities always come first. Ties are broken by name and port, so that a refresh reorders nothing."),
     about("failures", "3", "No timer is involved: three in three milliseconds and in three hours are the same. A change is compared at the next failure and moves nobody by itself."),
     about("failure_codes", "408,500,502,503,504", "From 300 to 699. 401 and 407 cannot be among them: a challenge is how every registration begins. Silence and broken connections always count."),
-    about("min_handsets", "2", "With 1 a single phone that the PBX refuses to serve can move a fleet. With 2, and one phone only, nothing ever rolls over."),
-    about("retry", "true", "`false`: each of a phone's REGISTERs is one attempt, answered as it comes. So it is, whatever this says, for a handset \
+    about("min_handsets", "2", "With 1 a single handset that the PBX refuses to serve can move a fleet. With 2, and one handset only, nothing ever rolls over."),
+    about("retry", "true", "`false`: each of a handset's REGISTERs is one attempt, answered as it comes. So it is, whatever this says, for a handset \
          that this PBX never served while others are served (docs/adr/0017-evidence.md)."),
     about("attempt_timeout", "4s", "On UDP 4 s are sends at 0, 0.5, 1.5 and 3.5 s. From 100 ms to 32 s, and not longer than `retry_deadline`."),
-    about("retry_deadline", "15s", "From 100 ms to 32 s. Room for three attempts, and below what the phones wait: see [phones.md](phones.md)."),
+    about("retry_deadline", "15s", "From 100 ms to 32 s. Room for three attempts, and below what the handsets wait: see [phones.md](phones.md)."),
     about("connect_timeout", "3s", "From 100 ms to 32 s; the TLS handshake included. `attempt_timeout` ends a connect, too."),
     about("upstream_keepalive", "25s", "From 5 s to 1 h. A double CRLF on every open way to a target (RFC 5626 section 4.4.1): what lies between forgets a silent one."),
-    about("exhausted", "silent", "`silent` makes a phone try again on its short timer, where an error code would send many to their long one."),
+    about("exhausted", "silent", "`silent` makes a handset try again on its short timer, where an error code would send many to their long one."),
     about("invite_alternate", "true", "An INVITE that meets a transport error, or 4 s without any answer. Neither the active target nor the count changes."),
     about("nameserver", "192.0.2.53", "Port 53 without a port. Asked with EDNS(0) and the letters of the name in mixed case; a server or firewall that cannot bear that is asked without, and over TCP where nothing else passes: no setting is needed, and what worked is remembered for an hour. DNS over TLS is not spoken; a resolver on the same machine can."),
-    about("state_dir", "/var/lib/holdline", "One directory for one Holdline. Damaged, full or read-only it is a warning, and phones are served all the same. Without it a restart goes back to the first target."),
+    about("state_dir", "/var/lib/holdline", "One directory for one Holdline. Damaged, full or read-only it is a warning, and handsets are served all the same. Without it a restart goes back to the first target."),
     about("control", "/run/holdline/control.sock", ""),
     about("drain_timeout", "25s", "Up to 1 h. Keep it below the time that the process is given to end (`terminationGracePeriodSeconds`, `TimeoutStopSec`)."),
     about("admin", "127.0.0.1:9460", "Nothing there changes anything, and nothing shows who the handsets are. On an address that others reach, a firewall or `admin_token_file` says who may look: see [security.md](security.md#admin-address)."),

@@ -1,4 +1,4 @@
-//! What of a message may stand in a log: strangers' text in one line and of bounded length, and no secrets.
+//! What of a message may stand in a log: untrusted text in one line and of bounded length, and no secrets.
 
 use std::fmt::{self, Write as _};
 

@@ -1,6 +1,6 @@
 //! A hasher for tables keyed by numbers that Holdline gave out itself.
 //!
-//! No stranger chooses them, so nobody can make them collide, and the standard hasher's protection would only cost time.
+//! No peer chooses them, so nobody can make them collide, and the standard hasher's protection would only cost time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

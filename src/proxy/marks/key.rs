@@ -108,7 +108,7 @@ impl Key {
         same(&self.route_mark(&id, target).0, user).then_some((id, target))
     }
 
-    /// A short hash that no stranger can aim at: for telling calls and handsets apart within this process.
+    /// A short hash that no untrusted peer can aim at: for telling calls and handsets apart within this process.
     #[must_use]
     pub fn hash(&self, parts: &[&[u8]]) -> u64 {
         let mut text: smallvec::SmallVec<[u8; 256]> = smallvec::SmallVec::new();

@@ -25,7 +25,7 @@ pub(crate) fn of_register(register: &Message, flow: Flow) -> Reach {
 
 /// Where responses to a request that came as a datagram go: to the source port if the sender asked so with `rport` (RFC
 /// 3581 §4) or sits behind NAT, else to the sent-by port (RFC 3261 §18.2.2). Always to the source address: `maddr` is not
-/// followed, it would let a stranger aim our responses at others.
+/// followed, it would let an untrusted peer aim our responses at others.
 #[must_use]
 pub(crate) fn reply_address(request: &Message, source: SocketAddr) -> SocketAddr {
     let Some(via) = request.top_via() else { return source };

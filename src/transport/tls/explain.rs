@@ -1,6 +1,6 @@
 //! TLS failures in words: which name was asked for, which names the certificate has, and which setting would pass.
 //!
-//! What a stranger's certificate says goes to the log: control characters are taken out and lengths are bounded.
+//! What an untrusted peer's certificate says goes to the log: control characters are taken out and lengths are bounded.
 
 use std::fmt::Write as _;
 use std::io;
