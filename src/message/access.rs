@@ -120,6 +120,12 @@ impl Message {
         self.number_of(Name::Expires)
     }
 
+    /// Min-Expires (RFC 3261 §20.23): seconds.
+    #[must_use]
+    pub fn min_expires(&self) -> Option<u32> {
+        self.number_of(Name::MinExpires)
+    }
+
     fn number_of(&self, name: Name) -> Option<u32> {
         let n = number(self.value(self.first(name)?))?;
         Some(u32::try_from(n).unwrap_or(u32::MAX))

@@ -28,6 +28,8 @@ fn binding(id: &str, expires_at: u64) -> StoredBinding {
         transport: "udp".to_owned(),
         target: "a:5060".to_owned(),
         expires_at,
+        wanted: 3600,
+        told: 300,
         user_agent: "Phone/1.0".to_owned(),
     }
 }

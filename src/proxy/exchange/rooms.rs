@@ -182,8 +182,8 @@ impl Rooms<'_> {
         let (request, from) = (&exchange.request, &exchange.from);
         match &mut exchange.kind {
             Kind::Register(state) => {
-                let replaced = |id: &BindingId, contact: &[u8]| self.registrar.has_replaced(id, contact, from);
-                let (forwarded, upward) = wire::register::up(request, from, to, self.site, replaced)?;
+                let known = |id: &BindingId, contact: &[u8]| self.registrar.known(id, contact, from);
+                let (forwarded, upward) = wire::register::up(request, from, to, self.site, known)?;
                 let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
                 self.registrar.note(&what, &upward, now).map_err(|_| Refusal::new(503, "Binding table full"))?;
                 if upward.plain {
@@ -268,6 +268,9 @@ impl Rooms<'_> {
             let (request, from) = (&exchange.request, &exchange.from);
             let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
             self.registrar.confirm(&what, state.upward.take().as_ref(), &mut answer, self.site, now);
+        }
+        if matches!(exchange.kind, Kind::Register(_)) && status == 423 {
+            self.registrar.note_least(response);
         }
         if let Kind::Up { caller } = &mut exchange.kind {
             match status {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::contact::Terms;
 use super::keepalive::UdpFlow;
 use crate::flow::{ConnId, SocketId, Transport};
 use crate::message::{Message, Name};
@@ -58,6 +59,8 @@ pub struct Binding {
     pub user_agent: Box<str>,
     /// The last final status its REGISTER got, see [`Bindings::note_answer`](super::bindings::Bindings::note_answer).
     pub last_status: Option<u16>,
+    /// For how long it asked, and what it was told, with its last 2xx.
+    pub terms: Terms,
 }
 
 impl Binding {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use super::binding::{Binding, Reach, user_agent};
+use super::contact::Terms;
 use super::keepalive::{KeepAlives, UdpFlow};
 use crate::flow::ConnId;
 use crate::proxy::ids::PathId;
@@ -182,10 +183,10 @@ impl Bindings {
         ids.len()
     }
 
-    /// The final status that a handset's REGISTER got, and the path it came by: the upstream connection's pair of addresses.
-    pub fn note_answer(&mut self, id: &BindingId, status: u16, path: Option<PathId>) {
+    /// The final status that a handset's REGISTER got, its terms, and the path: the upstream connection's pair of addresses.
+    pub fn note_answer(&mut self, id: &BindingId, status: u16, terms: Terms, path: Option<PathId>) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        entry.binding.last_status = Some(status);
+        (entry.binding.last_status, entry.binding.terms) = (Some(status), terms);
         if entry.path != path && entry.binding.confirmed {
             let before = std::mem::replace(&mut entry.path, path);
             if let Some(before) = before {

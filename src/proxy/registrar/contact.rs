@@ -67,6 +67,36 @@ pub struct Advertised<'a> {
     pub transport: Transport,
 }
 
+/// What is known of a Contact's binding when it is renewed or taken off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Another URI has the binding since.
+    pub replaced: bool,
+    /// Seconds it asked for of its own accord, and what it was told at last.
+    pub terms: Terms,
+    /// The least that the PBX takes, as far as it said so.
+    pub least: u32,
+}
+
+/// Seconds of a binding; 0 where nothing is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What the handset asked for of its own accord.
+    pub wanted: u32,
+    /// What it was told that it has.
+    pub told: u32,
+}
+
+impl Known {
+    /// What goes up for a handset that asks for so much. One that asks for what it was told at last would be told that, or less,
+    /// for ever: it gets what it asked for at first, so that it can be told more again.
+    #[must_use]
+    pub fn raised(&self, asked: u32) -> u32 {
+        let repeats = asked != 0 && asked == self.terms.told;
+        if repeats { asked.max(self.terms.wanted).max(self.least) } else { asked }
+    }
+}
+
 /// What a REGISTER asked for, as it went up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Upward {
@@ -90,7 +120,7 @@ pub struct Bound {
     pub id: BindingId,
     /// The phone's own URI, as it was. May carry URI headers, see [`without_headers`].
     pub contact: Box<[u8]>,
-    /// Seconds asked for: the parameter, else the Expires header; `None` leaves it to the registrar.
+    /// Seconds asked for, as it went up: the parameter, else the Expires header; `None` leaves it to the registrar.
     pub expires: Option<u32>,
     /// The value of `+sip.instance`, with its quotes.
     pub instance: Option<Box<[u8]>>,

@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 /// No phone is asked to register more often than once in this many seconds.
-const SHORTEST: u32 = 60;
+pub(super) const SHORTEST: u32 = 60;
 /// The interval is divided into at most so many moments, of a second or more.
 const MOMENTS: u32 = 1024;
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub use self::stored::StoredBinding;
 
 use self::bindings::{Binding, Bindings, BindingsFull, Change, Reach, user_agent};
-use self::contact::Upward;
+use self::contact::{Known, Terms, Upward};
 use self::grants::Grants;
 use self::served::Served;
 use super::edge::Edge;
@@ -64,6 +64,7 @@ impl Registering<'_> {
             confirmed: false,
             user_agent: user_agent(self.request),
             last_status: None,
+            terms: Terms::default(),
         }
     }
 }
@@ -74,13 +75,15 @@ pub(super) struct Registrar {
     bindings: Bindings,
     /// When the handsets' registrations end.
     grants: Option<Grants>,
+    /// The Min-Expires of the last 423.
+    least: u32,
     served: Served,
 }
 
 impl Registrar {
     /// `limit`: bindings at once.
     pub(super) fn new(limit: usize) -> Self {
-        Registrar { bindings: Bindings::new(limit), grants: None, served: Served::new(limit) }
+        Registrar { bindings: Bindings::new(limit), grants: None, least: 0, served: Served::new(limit) }
     }
 
     pub(super) fn bindings(&self) -> &Bindings {
@@ -139,17 +142,16 @@ impl Registrar {
         self.served.len()
     }
 
-    /// Whether a handset that takes off this Contact of a binding has put another in its place since: over the connection that
-    /// the REGISTER came by, or over a newer one. One that comes over a connection of its own, as at boot, takes off what it left
-    /// behind.
-    pub(super) fn has_replaced(&self, id: &BindingId, contact: &[u8], from: &Edge) -> bool {
-        let Some(binding) = self.bindings.newest(id) else { return false };
-        let comes_anew = match (binding.reach, from.flow) {
-            (Reach::Conn(known), Flow::Conn(conn)) => conn > known,
-            (Reach::Lost, _) | (Reach::Conn(_), Flow::Udp { .. }) => true,
-            (Reach::Udp { .. }, _) => false,
-        };
-        !comes_anew && *binding.contact != *contact
+    /// What is known of the binding that this Contact asks for, or is taken off from.
+    pub(super) fn known(&self, id: &BindingId, contact: &[u8], from: &Edge) -> Known {
+        let Some(binding) = self.bindings.get(id) else { return Known::default() };
+        let replaced = self.bindings.newest(id).is_some_and(|newest| has_replaced(newest, contact, from));
+        Known { replaced, terms: binding.terms, least: self.least }
+    }
+
+    /// A 423: what goes up from now on for those who ask for what they were told is not below this.
+    pub(super) fn note_least(&mut self, response: &Message) {
+        self.least = response.min_expires().unwrap_or(self.least).min(bindings::LONGEST);
     }
 
     /// Notes where the handset is reached, so that upstream may call it before its 2xx has come back.
@@ -189,16 +191,19 @@ impl Registrar {
                 self.bindings.remove(&bound.id);
                 continue;
             }
+            // As the answer shows it.
+            let told = cap.map_or(granted, |cap| granted.min(cap.max(grants::SHORTEST)));
+            let terms = Terms { wanted: bound.expires.unwrap_or(0), told };
             // Noted when the branch went up: confirming it is all there is to do.
             if answer.as_noted && self.bindings.confirm(&bound.id, granted, now) {
-                self.bindings.note_answer(&bound.id, response.status(), answer.path);
+                self.bindings.note_answer(&bound.id, response.status(), terms, answer.path);
                 continue;
             }
             let binding =
                 Binding { last_status: Some(response.status()), ..what.binding(bound.id, &bound.contact, now) };
             if self.bindings.upsert(binding, now).is_ok() {
                 self.bindings.confirm(&bound.id, granted, now);
-                self.bindings.note_answer(&bound.id, response.status(), answer.path);
+                self.bindings.note_answer(&bound.id, response.status(), terms, answer.path);
             } else {
                 tracing::warn!(
                     call_id = %response.call_id_shown(),
@@ -277,6 +282,18 @@ pub(super) struct Answer<'a, 'm> {
     /// The target that answered is the one whose branch was noted last.
     pub as_noted: bool,
     pub path: Option<PathId>,
+}
+
+/// Whether a handset that takes off this Contact of a binding has put another in its place since: over the connection that
+/// the REGISTER came by, or over a newer one. One that comes over a connection of its own, as at boot, takes off what it left
+/// behind.
+fn has_replaced(binding: &Binding, contact: &[u8], from: &Edge) -> bool {
+    let comes_anew = match (binding.reach, from.flow) {
+        (Reach::Conn(known), Flow::Conn(conn)) => conn > known,
+        (Reach::Lost, _) | (Reach::Conn(_), Flow::Udp { .. }) => true,
+        (Reach::Udp { .. }, _) => false,
+    };
+    !comes_anew && *binding.contact != *contact
 }
 
 /// Two Contact URIs of one handset, which may differ in parameters.

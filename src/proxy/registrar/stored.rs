@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::bindings::{Binding, Bindings, LONGEST, Reach};
+use super::contact::Terms;
 use crate::flow::{SocketId, Transport};
 use crate::proxy::marks::{BindingId, Key};
 
@@ -35,6 +36,12 @@ pub struct StoredBinding {
     /// Its User-Agent, if it said.
     #[serde(default)]
     pub user_agent: String,
+    /// Seconds that it asked for of its own accord; 0 where that is not known.
+    #[serde(default)]
+    pub wanted: u32,
+    /// Seconds that it was told last.
+    #[serde(default)]
+    pub told: u32,
 }
 
 impl Bindings {
@@ -58,6 +65,8 @@ impl Bindings {
             socket: socket.0,
             expires_at: unix.saturating_add(binding.expires.saturating_duration_since(now).as_secs()),
             user_agent: binding.user_agent.to_string(),
+            wanted: binding.terms.wanted,
+            told: binding.terms.told,
         })
     }
 
@@ -101,6 +110,7 @@ impl Bindings {
             confirmed: true,
             user_agent: stored.user_agent.as_str().into(),
             last_status: None,
+            terms: Terms { wanted: stored.wanted, told: stored.told },
         };
         self.put(binding, now);
         true

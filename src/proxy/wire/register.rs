@@ -4,22 +4,22 @@ use super::{Forwarded, Refusal, up, via};
 use crate::message::{Edit, Message};
 use crate::proxy::edge::Edge;
 use crate::proxy::marks::BindingId;
-use crate::proxy::registrar::contact::{self, Upward};
+use crate::proxy::registrar::contact::{self, Known, Upward};
 use crate::proxy::site::Site;
 
-/// The bytes, and what its Contacts became. `replaced`: whether another Contact has an ID's binding since. `Err`: what to answer.
+/// The bytes, and what its Contacts became. `known`: of an ID and a Contact URI, what its binding is. `Err`: what to answer.
 pub(crate) fn up(
     request: &Message,
     from: &Edge,
     to: &Edge,
     site: &Site,
-    replaced: impl Fn(&BindingId, &[u8]) -> bool,
+    known: impl Fn(&BindingId, &[u8]) -> Known,
 ) -> Result<(Forwarded, Upward), Refusal> {
     let advertised = contact::Advertised { sent_by: &to.sent_by, transport: to.transport };
     let source = contact::Source { source: from.remote, transport: from.transport };
     let mut edit = Edit::new(request);
     let (key, mode) = (&site.key, site.settings.contact);
-    let upward = contact::rewrite_register(request, &mut edit, key, mode, &source, &advertised, replaced)
+    let upward = contact::rewrite_register(request, &mut edit, key, mode, &source, &advertised, known)
         .map_err(|refusal| Refusal::new(refusal.status(), refusal.phrase()))?;
     up::hop(request, from, &mut edit, site);
     let branch = via::push(request, from, to, &mut edit, site);

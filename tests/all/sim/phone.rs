@@ -42,6 +42,8 @@ pub(crate) struct Phone {
     /// 2xx whose Contact was not its own, and answers to nothing it asked.
     pub surprises: Vec<String>,
     pub granted: Option<u32>,
+    /// It asks for what it was granted last, as some do.
+    pub asks_for_its_grant: bool,
     /// Requests that reached it.
     pub received: Vec<Bytes>,
     /// The newest response.
@@ -68,6 +70,7 @@ impl Phone {
             timer_f: 0,
             surprises: Vec::new(),
             granted: None,
+            asks_for_its_grant: false,
             received: Vec::new(),
             answered: None,
             cseq: 0,
@@ -129,6 +132,7 @@ impl Phone {
         self.branches += 1;
         let (n, user, addr) = (self.index, 200 + self.index, self.addr);
         let branch = format!("z9hG4bKphone{n}x{}", self.branches);
+        let expires = self.granted.filter(|_| self.asks_for_its_grant).unwrap_or(3600);
         let authorization = self.authorization.as_ref().map(|value| format!("Authorization: {value}\r\n"));
         let bytes: Bytes = format!(
             "REGISTER sip:pbx.example.com SIP/2.0\r\n\
@@ -138,7 +142,7 @@ impl Phone {
              To: <sip:{user}@pbx.example.com>\r\n\
              Call-ID: call{n}@{}\r\n\
              CSeq: {} REGISTER\r\n\
-             Contact: <{}>;expires=3600\r\n\
+             Contact: <{}>;expires={expires}\r\n\
              {}Content-Length: 0\r\n\r\n",
             self.transport.via_token(),
             addr.ip(),

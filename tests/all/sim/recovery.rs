@@ -157,3 +157,28 @@ fn after_a_rollover_the_whole_fleet_is_back_within_the_interval_without_a_rush()
         assert!(waiting as f64 <= 6.0 * mean, "{habit:?}, {manner:?}: {waiting} against {mean:.1}");
     }
 }
+
+/// Spread over the interval, each is told another time, and some ask for that the next time. Were it all that the PBX could grant
+/// them, they would be told less and less.
+#[test]
+fn grants_do_not_only_go_down_for_handsets_that_ask_for_what_they_were_granted() {
+    let mut world = World::new(Setup::default());
+    let phones: Vec<usize> = (0..100).map(|_| world.phone(Transport::Udp)).collect();
+    let mut means = Vec::new();
+    for round in 0..4 {
+        for phone in &phones {
+            world.phones[*phone].asks_for_its_grant = true;
+            world.register(*phone);
+        }
+        world.run_for(SECOND);
+        let granted: u32 = phones.iter().map(|phone| world.phones[*phone].granted.expect("a 200")).sum();
+        means.push(granted / 100);
+        for (_, register) in &world.server("a").received {
+            let contact = super::world::header(register, "Contact").expect("a Contact");
+            assert!(contact.ends_with(";expires=3600"), "round {round}: {contact}");
+        }
+        world.forget_traffic();
+        world.run_for(100 * SECOND);
+    }
+    assert!(means.windows(2).all(|pair| pair[1] + 20 > pair[0]), "{means:?}");
+}

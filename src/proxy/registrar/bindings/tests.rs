@@ -11,6 +11,7 @@ use crate::flow::{ConnId, SocketId, Transport};
 use crate::message::Message;
 use crate::proxy::StoredBinding;
 use crate::proxy::marks::{BindingId, IdParts, Key};
+use crate::proxy::registrar::contact::Terms;
 
 #[allow(clippy::disallowed_methods, reason = "a test needs some instant to begin at")]
 fn start() -> Instant {
@@ -52,6 +53,7 @@ fn binding(number: usize, aor: &str, reach: Reach, expires: Instant) -> Binding 
         confirmed: false,
         user_agent: "".into(),
         last_status: None,
+        terms: Terms::default(),
     }
 }
 
@@ -134,12 +136,12 @@ fn the_newest_status_is_kept() {
     let (mut table, now) = (Bindings::new(10), start());
     let status = |table: &Bindings| table.get(&id(1)).and_then(|b| b.last_status);
     table.upsert(binding(1, "a@x", udp(1, false), now + seconds(32)), now).expect("room");
-    table.note_answer(&id(1), 401, None);
+    table.note_answer(&id(1), 401, Terms::default(), None);
     table.confirm(&id(1), 600, now);
     assert_eq!(status(&table), Some(401));
     for reach in [udp(1, false), udp(2, false)] {
         let last_status = Some(200);
-        table.note_answer(&id(1), 503, None);
+        table.note_answer(&id(1), 503, Terms::default(), None);
         table.upsert(Binding { last_status, ..binding(1, "a@x", reach, now + seconds(32)) }, now).expect("known");
         assert_eq!(status(&table), Some(503));
         table.confirm(&id(1), 600, now);

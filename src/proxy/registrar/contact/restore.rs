@@ -6,9 +6,7 @@ use super::rewrite::seconds;
 use super::{Bound, DEFAULT_EXPIRES, Upward};
 use crate::message::{Edit, Message, Name, NameAddr, Params, Span, Uri};
 use crate::proxy::marks::{BindingId, Key};
-
-/// No phone is asked to register more often than once in this many seconds.
-const SHORTEST: u32 = 60;
+use crate::proxy::registrar::grants::SHORTEST;
 
 /// What a 2xx said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 
-use super::{Advertised, Bound, ContactRefusal, MAX_CONTACT, MAX_CONTACTS, MAX_GROWTH, Mode, Source, Upward, aor};
+use super::{
+    Advertised, Bound, ContactRefusal, Known, MAX_CONTACT, MAX_CONTACTS, MAX_GROWTH, Mode, Source, Upward, aor,
+};
 use crate::flow::Transport;
 use crate::message::{Edit, Element, Message, Name, NameAddr, Params, Scheme, Span, Uri};
 use crate::proxy::marks::{BindingId, IdParts, Key};
@@ -19,8 +21,9 @@ const EPHEMERAL: u16 = 32768;
 /// is: the PBX could not reach the other. A REGISTER without Contact asks what is registered: nothing is bound.
 ///
 /// A phone that reconnected renews its Contact: it registers the new one and takes the old one off, which are one at the PBX.
-/// Of several Contacts with one ID a single one goes up, one that binds if there is any. `replaced` says of an ID and a URI
-/// whether another URI has that binding since: taking it off takes nothing off at the PBX.
+/// Of several Contacts with one ID a single one goes up, one that binds if there is any. `known` says of an ID and a URI what
+/// there is: taking off a Contact that was replaced takes nothing off at the PBX, and who asks for what it was told asks for what
+/// it wanted (see [`Known::raised`]).
 ///
 /// `Err` says what to answer; `edit` is of no use then.
 pub fn rewrite_register(
@@ -30,7 +33,7 @@ pub fn rewrite_register(
     mode: Mode,
     arrival: &Source,
     advertised: &Advertised<'_>,
-    replaced: impl Fn(&BindingId, &[u8]) -> bool,
+    known: impl Fn(&BindingId, &[u8]) -> Known,
 ) -> Result<Upward, ContactRefusal> {
     let aor = aor(msg).ok_or(ContactRefusal::BadTo)?;
     let buf: &[u8] = msg.bytes();
@@ -55,10 +58,13 @@ pub fn rewrite_register(
             others += 1;
         }
     }
-    let gone = |contact: &Contact| contact.asked.takes_off() && replaced(&contact.id, contact.addr.uri.of(buf));
-    for (place, contact) in contacts.iter().enumerate() {
+    let known: SmallVec<[Known; 1]> =
+        contacts.iter().map(|contact| known(&contact.id, contact.addr.uri.of(buf))).collect();
+    let lone = others == 0 && contacts.len() == 1;
+    for (place, (contact, known)) in contacts.iter().zip(&known).enumerate() {
+        let gone = contact.asked.takes_off() && known.replaced;
         // With a Path the PBX has the phone's own Contacts, and tells them apart.
-        let goes = !path && (!speaks_for_its_id(&contacts, place) || gone(contact));
+        let goes = !path && (gone || !speaks_for_its_id(&contacts, place));
         if goes {
             growth.less += contact.element.span.len();
             edit.cut(&contact.element);
@@ -73,8 +79,9 @@ pub fn rewrite_register(
             edit.replace(contact.addr.uri, &text);
         }
         upward.plain |= contact.asked == Asked::Bind && contact.is_secure() && advertised.transport != Transport::Tls;
-        if !gone(contact) {
-            contact.note(buf, path, &mut upward);
+        if !gone {
+            let expires = contact.raise(msg, known, lone, edit);
+            contact.note(buf, expires, path, &mut upward);
         }
     }
     if growth.more > growth.less + MAX_GROWTH && upward.bound.len() + upward.asking.len() > 1 {
@@ -211,11 +218,27 @@ impl Contact {
         text
     }
 
-    fn note(&self, buf: &[u8], path: bool, upward: &mut Upward) {
+    /// Asks for more where it asks for what it was told; the seconds that go up. `lone`: the Expires header speaks of no other.
+    fn raise(&self, msg: &Message, known: &Known, lone: bool, edit: &mut Edit<'_>) -> Option<u32> {
+        let asked = self.expires?;
+        let raised = known.raised(asked);
+        if raised == asked {
+            return Some(asked);
+        }
+        let value = match Params::find(msg.bytes(), self.addr.params, b"expires") {
+            Some(param) => param.value,
+            None => msg.first(Name::Expires).filter(|_| lone).map(|header| header.value),
+        };
+        let Some(value) = value else { return Some(asked) };
+        edit.replace(value, raised.to_string().as_bytes());
+        Some(raised)
+    }
+
+    fn note(&self, buf: &[u8], expires: Option<u32>, path: bool, upward: &mut Upward) {
         let bound = Bound {
             id: self.id,
             contact: self.addr.uri.of(buf).into(),
-            expires: self.expires,
+            expires,
             instance: self.instance.map(|value| value.of(buf).into()),
         };
         match upward.bound.first_mut().filter(|_| path) {

@@ -9,8 +9,8 @@ mod up;
 use std::net::SocketAddr;
 
 use super::{
-    Advertised, Bound, ContactRefusal, Granted, MAX_CONTACTS, Mode, Source, Upward, aor, restore_register,
-    rewrite_register, without_headers,
+    Advertised, Bound, ContactRefusal, Granted, Known, MAX_CONTACTS, Mode, Source, Terms, Upward, aor,
+    restore_register, rewrite_register, without_headers,
 };
 use crate::flow::Transport;
 use crate::message::{Contact, Edit, Message, Name};
@@ -52,7 +52,7 @@ fn ok(headers: &str) -> Message {
 
 fn up_as(msg: &Message, mode: Mode, arrival: &Source) -> Result<(Upward, Message), ContactRefusal> {
     let mut edit = Edit::new(msg);
-    let upward = rewrite_register(msg, &mut edit, &key(), mode, arrival, &ADVERTISED, |_, _| false)?;
+    let upward = rewrite_register(msg, &mut edit, &key(), mode, arrival, &ADVERTISED, |_, _| Known::default())?;
     Ok((upward, message(edit.finish())))
 }
 

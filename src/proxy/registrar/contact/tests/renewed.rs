@@ -9,8 +9,11 @@ const INSTANCE: &str = "+sip.instance=\"<urn:uuid:1>\"";
 fn up_when(msg: &Message, mode: Mode, moved: bool) -> (Upward, Message) {
     let arrival = from("192.168.1.10:50007", Transport::Tcp);
     let mut edit = Edit::new(msg);
-    let upward =
-        rewrite_register(msg, &mut edit, &key(), mode, &arrival, &ADVERTISED, |_, _| moved).expect("a good REGISTER");
+    let upward = rewrite_register(msg, &mut edit, &key(), mode, &arrival, &ADVERTISED, |_, _| Known {
+        replaced: moved,
+        ..Known::default()
+    })
+    .expect("a good REGISTER");
     (upward, message(edit.finish()))
 }
 
@@ -84,4 +87,28 @@ fn with_path_the_pbx_tells_the_contacts_apart_and_the_one_that_binds_is_reached(
     let (upward, sent) = up_when(&old, Mode::Path, true);
     assert!(upward.bound.is_empty() && !upward.path, "the binding stays");
     assert_eq!(sent.bytes(), old.bytes(), "the PBX takes the phone's own old Contact off");
+}
+
+#[test]
+fn who_asks_for_what_it_was_told_asks_for_what_it_wanted_and_not_below_the_least() {
+    let terms = Terms { wanted: 3600, told: 250 };
+    for (asked, least, goes_up) in
+        [(250, 0, 3600), (250, 7200, 7200), (251, 0, 251), (300, 7200, 300), (3600, 0, 3600), (0, 300, 0)]
+    {
+        for headers in [
+            format!("Contact: <sip:1001@192.168.1.10>;expires={asked};q=1\r\n"),
+            format!("Contact: <sip:1001@192.168.1.10>\r\nExpires: {asked}\r\n"),
+        ] {
+            let msg = register(&headers);
+            let mut edit = Edit::new(&msg);
+            let arrival = from("192.168.1.10:5060", Transport::Udp);
+            let known = |_: &BindingId, _: &[u8]| Known { terms, least, ..Known::default() };
+            let upward = rewrite_register(&msg, &mut edit, &key(), Mode::Rewrite, &arrival, &ADVERTISED, known);
+            assert_eq!(upward.expect("good").bound[0].expires, Some(goes_up), "{headers}");
+            let sent = edit.finish();
+            let said = String::from_utf8_lossy(&sent);
+            let says = [format!("expires={goes_up};q=1\r\n"), format!("Expires: {goes_up}\r\n")];
+            assert!(says.iter().any(|says| said.contains(says)), "{said}");
+        }
+    }
 }
