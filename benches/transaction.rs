@@ -66,7 +66,7 @@ fn register(c: &mut Criterion) {
                     reliable,
                 };
                 let sent = tx.send_request(outgoing, now);
-                let answer = tx.receive_response_if(response, now, |sent| sent == target);
+                let answer = tx.receive_response_if(response, now, |sent, _| sent == target);
                 let (Inbound::New(server), Received::New(answer)) = (inbound, answer) else {
                     panic!("{inbound:?}, {answer:?}")
                 };

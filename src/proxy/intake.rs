@@ -14,7 +14,7 @@ use super::exchange::{Exchange, Registering, begin};
 use super::flows::table::Conn;
 use super::house::House;
 use super::inbound::gate::{self, Arrived};
-use super::inbound::peers::may_answer;
+use super::inbound::peers::{Answers, may_answer, same_dialog};
 use super::inbound::rank;
 use super::inbound::route::{Destination, Lookups};
 use super::journal::{Direction, Origin};
@@ -112,9 +112,26 @@ impl Intake<'_> {
 
     fn response(&mut self, at_hand: &mut Option<Message>, from: &Edge, now: Instant) {
         let Some(message) = at_hand else { return };
-        let House { transactions, flows, site, .. } = &mut *self.0;
-        match transactions.receive_response_if(message, now, |sent| may_answer(sent, from, flows, site)) {
-            Received::New(answer) => self.answered(answer.client, at_hand, now),
+        let House { transactions, flows, site, upstream, journal, .. } = &mut *self.0;
+        let mut asked = None;
+        let accept = |sent: Flow, request: &Bytes| match may_answer(sent, from, flows, site) {
+            Answers::Yes => true,
+            Answers::No => false,
+            Answers::FromElsewhere => {
+                asked = Some(sent);
+                same_dialog(request, message)
+            }
+        };
+        match transactions.receive_response_if(message, now, accept) {
+            Received::New(answer) => {
+                if let Some(Flow::Conn(conn)) = asked
+                    && let Some(hop) = flows.get(conn).and_then(|conn| conn.hop.as_ref())
+                {
+                    let target = upstream.target_at(from.remote).map(|target| &*target.label);
+                    journal.log_answer_from_elsewhere(message, hop, (from.remote, target), now);
+                }
+                self.answered(answer.client, at_hand, now);
+            }
             Received::Absorbed => {}
             Received::Stray => {
                 tracing::debug!(

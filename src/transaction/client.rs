@@ -119,11 +119,18 @@ impl Transactions {
     /// Takes a response: [`Received::New`] if the caller has to deal with it; nothing else may be relayed (RFC 6026 §7.3). Failures
     /// of an INVITE have been acknowledged.
     ///
-    /// `accept` says whether a request that was sent on the given flow may be answered from where this response came: only
-    /// the caller knows the peers of connections and sockets. A response that it refuses changes nothing.
-    pub fn receive_response_if(&mut self, msg: &Message, now: Instant, accept: impl FnOnce(Flow) -> bool) -> Received {
+    /// `accept` says whether a request that was sent on the given flow, as it is sent again (or its ACK; empty when nothing is),
+    /// may be answered from where this response came: only the caller knows the peers of connections and sockets. A response
+    /// that it refuses changes nothing.
+    pub fn receive_response_if(
+        &mut self,
+        msg: &Message,
+        now: Instant,
+        accept: impl FnOnce(Flow, &Bytes) -> bool,
+    ) -> Received {
         let id = key::of_response(self.seed, msg).and_then(|key| self.clients.find(key));
-        let Some(id) = id.filter(|id| self.clients.get(*id).is_some_and(|client| accept(client.flow))) else {
+        let accepts = |id: &Id| self.clients.get(*id).is_some_and(|client| accept(client.flow, &client.bytes));
+        let Some(id) = id.filter(accepts) else {
             return Received::Stray;
         };
         if self.step_client(id, Event::Response(msg), now) {

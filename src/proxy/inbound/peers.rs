@@ -1,34 +1,60 @@
 //! Whether a response may answer a request: the one rule.
 //!
 //! - On the flow the request went out on, always.
-//! - A datagram may answer from another port than the request went to, never from another address, and never on the other
-//!   side: where handsets and PBX share an address, no handset may speak for the PBX.
+//! - A datagram may answer from another port than the request went to, and never on the other side: where handsets and PBX
+//!   share an address, no handset may speak for the PBX.
+//! - From another address of the upstream a datagram may answer if it is of the request's dialog: farms answer from the address of
+//!   the machine behind. The gate admitted that address, and nobody guesses our branch. A handset has one address.
 //! - Over TCP and TLS an upstream whose connection was lost answers on another one (RFC 3261 §18.2.2): its 2xx again.
 
+use bytes::Bytes;
+
 use crate::flow::{ConnId, Flow, Side, Transport};
+use crate::message::Message;
 use crate::proxy::edge::Edge;
 use crate::proxy::flows::Flows;
 use crate::proxy::site::Site;
 
+/// What a response is to a request, by where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// It may answer.
+    Yes,
+    /// It may if it is of the request's dialog, see [`same_dialog`].
+    FromElsewhere,
+    No,
+}
+
 /// Whether a response that came on `came` may answer a request that was sent on `sent`.
-pub(crate) fn may_answer(sent: Flow, came: &Edge, flows: &Flows, site: &Site) -> bool {
+pub(crate) fn may_answer(sent: Flow, came: &Edge, flows: &Flows, site: &Site) -> Answers {
     if sent == came.flow {
-        return true;
+        return Answers::Yes;
     }
+    let yes = |may| if may { Answers::Yes } else { Answers::No };
     match sent {
-        Flow::Udp { socket, remote: asked, .. } => {
-            came.transport == Transport::Udp
-                && asked.ip() == came.remote.ip()
-                && site.socket(socket).is_some_and(|socket| socket.side == came.side)
-        }
+        Flow::Udp { socket, remote: asked, .. } => yes(came.transport == Transport::Udp
+            && asked.ip() == came.remote.ip()
+            && site.socket(socket).is_some_and(|socket| socket.side == came.side)),
         Flow::Conn(id) => match flows.get(id) {
             Some(conn) => {
                 let datagrams = conn.transport == Transport::Udp && came.transport == Transport::Udp;
-                datagrams && conn.side == came.side && conn.remote.ip() == came.remote.ip()
+                match (datagrams && conn.side == came.side, conn.remote.ip() == came.remote.ip()) {
+                    (true, true) => Answers::Yes,
+                    (true, false) if conn.side == Side::Upstream => Answers::FromElsewhere,
+                    (true | false, _) => Answers::No,
+                }
             }
-            None => came.side == Side::Upstream && came.transport.is_reliable() && matches!(id, ConnId::Dialled(_)),
+            None => {
+                yes(came.side == Side::Upstream && came.transport.is_reliable() && matches!(id, ConnId::Dialled(_)))
+            }
         },
     }
+}
+
+/// Whether a response is of the dialog that a request of ours is of, or begins.
+pub(crate) fn same_dialog(request: &Bytes, response: &Message) -> bool {
+    let Ok(request) = Message::scan(request.clone()) else { return false };
+    request.call_id() == response.call_id() && request.from_tag() == response.from_tag()
 }
 
 #[cfg(test)]
@@ -37,7 +63,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::flow::{ConnId, Hop, SocketId};
+    use crate::flow::{Hop, SocketId};
     use crate::proxy::flows::table::Lease;
     use crate::proxy::marks::Key;
     use crate::proxy::site::{Settings, Socket};
@@ -68,7 +94,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods)]
-    fn a_response_answers_from_where_its_request_went_and_from_nowhere_else() {
+    fn a_response_answers_from_where_its_request_went_or_from_the_upstreams_other_addresses() {
         let (site, now) = (site(), Instant::now());
         let mut flows = Flows::new(8, now);
         let udp = dial(&mut flows, &site, "192.0.2.1:5060", Transport::Udp, now);
@@ -83,20 +109,25 @@ mod tests {
         };
         let handset = datagram(0, "10.0.0.9:5060");
         for (sent, came, may, why) in [
-            (Flow::Conn(udp), Flow::Conn(udp), true, "the flow it went out on"),
-            (Flow::Conn(udp), datagram(1, "192.0.2.1:9999"), true, "another port of the same address"),
-            (Flow::Conn(udp), datagram(1, "192.0.2.9:5060"), false, "another address"),
-            (Flow::Conn(udp), datagram(0, "192.0.2.1:5060"), false, "the target's address, but on the handsets' side"),
-            (Flow::Conn(udp), Flow::Conn(tcp), false, "a connection never answers a datagram"),
-            (Flow::Conn(tcp), Flow::Conn(udp), false, "a datagram never answers what went over a connection"),
-            (Flow::Conn(tcp), Flow::Conn(again), false, "another connection while its own is there"),
-            (Flow::Conn(lost), Flow::Conn(again), true, "another connection when its own is lost"),
-            (Flow::Conn(lost), datagram(1, "192.0.2.3:5060"), false, "a datagram when its connection is lost"),
-            (Flow::Conn(lost), handset, false, "a handset when the upstream's connection is lost"),
-            (Flow::Conn(ConnId::Accepted(7)), Flow::Conn(again), false, "a handset's connection that is gone"),
-            (handset, datagram(0, "10.0.0.9:1024"), true, "another port of the handset"),
-            (handset, datagram(0, "10.0.0.8:5060"), false, "another handset"),
-            (handset, datagram(1, "10.0.0.9:5060"), false, "the handset's address on the upstream side"),
+            (Flow::Conn(udp), Flow::Conn(udp), Answers::Yes, "the flow it went out on"),
+            (Flow::Conn(udp), datagram(1, "192.0.2.1:9999"), Answers::Yes, "another port of the same address"),
+            (Flow::Conn(udp), datagram(1, "192.0.2.9:5060"), Answers::FromElsewhere, "another address of the upstream"),
+            (
+                Flow::Conn(udp),
+                datagram(0, "192.0.2.1:5060"),
+                Answers::No,
+                "the target's address, but on the handsets' side",
+            ),
+            (Flow::Conn(udp), Flow::Conn(tcp), Answers::No, "a connection never answers a datagram"),
+            (Flow::Conn(tcp), Flow::Conn(udp), Answers::No, "a datagram never answers what went over a connection"),
+            (Flow::Conn(tcp), Flow::Conn(again), Answers::No, "another connection while its own is there"),
+            (Flow::Conn(lost), Flow::Conn(again), Answers::Yes, "another connection when its own is lost"),
+            (Flow::Conn(lost), datagram(1, "192.0.2.3:5060"), Answers::No, "a datagram when its connection is lost"),
+            (Flow::Conn(lost), handset, Answers::No, "a handset when the upstream's connection is lost"),
+            (Flow::Conn(ConnId::Accepted(7)), Flow::Conn(again), Answers::No, "a handset's connection that is gone"),
+            (handset, datagram(0, "10.0.0.9:1024"), Answers::Yes, "another port of the handset"),
+            (handset, datagram(0, "10.0.0.8:5060"), Answers::No, "another handset"),
+            (handset, datagram(1, "10.0.0.9:5060"), Answers::No, "the handset's address on the upstream side"),
         ] {
             let came = flows.edge(came, &site).expect("it is there");
             assert_eq!(may_answer(sent, &came, &flows, &site), may, "{why}");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{AttemptEnded, Classed, Journal};
-use crate::flow::{Cause, Flow, Side};
+use crate::flow::{Cause, Flow, Hop, Side};
 use crate::message::{Message, Packet};
 use crate::proxy::flows::table::Conn;
 use crate::upstream::{Class, Outcome, TargetId};
@@ -36,6 +36,28 @@ impl Journal {
                 more_like_it = held,
                 "registered a sips: Contact over an upstream without TLS: its calls are not secure beyond this Holdline; \
                  `sips = \"refuse\"` answers 416 instead"
+            );
+        }
+    }
+
+    /// A response came from another address of the upstream than its request went to.
+    pub(crate) fn log_answer_from_elsewhere(
+        &mut self,
+        response: &Message,
+        asked: &Hop,
+        (remote, target): (SocketAddr, Option<&str>),
+        now: Instant,
+    ) {
+        if let Some(held) = self.summaries.due_in("answer from elsewhere", LASTING, now) {
+            tracing::warn!(
+                call_id = %response.call_id_shown(),
+                target_host = %asked.target,
+                address = %asked.addr,
+                %remote,
+                target,
+                more_like_it = held,
+                "the upstream answers from another address than it was asked at: a farm, or an address translation that \
+                 confuses its targets"
             );
         }
     }

@@ -73,13 +73,13 @@ fn a_response_counts_only_if_the_caller_accepts_where_it_came_from() {
     let good = response(&msg, 200, "b1");
     let mut tx = tables();
     let client = send_on(&mut tx, &msg, connection(), true, 0).expect("room");
-    assert_eq!(tx.receive_response_if(&good, ms(1), |_| false), Received::Stray);
+    assert_eq!(tx.receive_response_if(&good, ms(1), |_, _| false), Received::Stray);
     assert_eq!(
         take_response(&mut tx, &good, Flow::Conn(ConnId::Dialled(2)), ms(1)),
         None,
         "the caller is asked about the request's flow"
     );
-    let accepted = tx.receive_response_if(&good, ms(1), |sent| sent == connection());
+    let accepted = tx.receive_response_if(&good, ms(1), |sent, _| sent == connection());
     assert_eq!(accepted, Received::New(Answer { client, status: 200 }), "what was refused has changed nothing");
     assert_eq!(asked(&mut tx), ["connection← REGISTER", "client ended"]);
 }

@@ -116,7 +116,7 @@ fn answer(tx: &mut Transactions, to: &Message, status: u16, at: u64) -> Option<u
 
 /// A response from where requests on `flow` go: what the caller has to deal with.
 fn take_response(tx: &mut Transactions, msg: &Message, flow: Flow, now: Instant) -> Option<Answer> {
-    match tx.receive_response_if(msg, now, |sent| sent == flow) {
+    match tx.receive_response_if(msg, now, |sent, _| sent == flow) {
         Received::New(answer) => Some(answer),
         Received::Absorbed | Received::Stray => None,
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdline::flow::Transport;
-use holdline::proxy::{Exhausted, Settings};
+use holdline::flow::{Flow, NetEvent, Transport};
+use holdline::proxy::{Event, Exhausted, Settings};
 
 use super::server::Manner;
-use super::world::{Setup, World, header, headers};
+use super::world::{BOUND, Setup, World, address, header, headers};
+use crate::support::simulated::UPSTREAM;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -241,4 +242,26 @@ fn a_408_to_each_try_of_a_register_is_the_last_failure_that_is_relayed() {
     world.run_for(20 * SECOND);
     assert_eq!(world.phones[phone].codes(), [408], "{}", world.ladder.join("\n"));
     assert!(world.phones[phone].finals[0].1 <= 15 * SECOND, "{:?}", world.phones[phone].finals);
+}
+
+/// A farm behind one address, whose machines answer from their own. The branch is ours and the dialog is the request's.
+#[test]
+fn an_answer_from_another_targets_address_is_the_answer_and_no_strike() {
+    for (right_dialog, codes) in [(true, vec![200]), (false, vec![])] {
+        let mut world = World::new(Setup::default());
+        world.server("a").manner = Manner::Silent;
+        let phone = world.phone(Transport::Udp);
+        world.register(phone);
+        world.run_for(SECOND);
+        let mut answer = answer_to(&mut world, "a", 0, 200);
+        if !right_dialog {
+            answer = String::from_utf8_lossy(&answer).replace("Call-ID: ", "Call-ID: x").into();
+        }
+        let local = BOUND.parse().expect("literal");
+        let flow = Flow::Udp { socket: UPSTREAM, local, remote: address("b") };
+        world.core.handle(Event::Net(NetEvent::Received { flow, bytes: answer }), world.now);
+        world.run_for(SECOND);
+        assert_eq!(world.phones[phone].codes(), codes, "{}", world.ladder.join("\n"));
+        assert_eq!((world.count(), world.active().as_str()), (0, "a"));
+    }
 }
