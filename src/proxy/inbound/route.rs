@@ -84,9 +84,9 @@ impl Lookups<'_> {
         Ok(self.dialog_target(request).map_or(Destination::Active, Destination::Target))
     }
 
-    /// The target of the dialog that a handset's request belongs to.
+    /// The target of the dialog that a handset's request belongs to. The mark says so, also where the To tag is missing: nobody
+    /// else makes one, and a handset has it from a dialog.
     fn dialog_target(&self, request: &Message) -> Option<TargetId> {
-        request.to_tag()?;
         let (_, target) = mark(request, &self.site.key)?;
         self.upstream.target_numbered(target).map(|target| target.label.clone())
     }

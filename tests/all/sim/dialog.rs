@@ -305,3 +305,20 @@ fn a_call_from_a_target_that_dns_no_longer_names_is_ended_there() {
     assert_eq!(what(world.server("a").last()), "BYE", "{}", world.ladder.join("\n"));
     assert_eq!(world.server("b").received.len(), before);
 }
+
+/// A handset that leaves the To tag out has our mark from a dialog all the same: it decides.
+#[test]
+fn a_route_mark_decides_also_without_a_to_tag() {
+    for method in ["BYE", "INFO", "SUBSCRIBE", "REFER", "INVITE"] {
+        let (mut world, phone) = registered(Setup::default());
+        let routes = call(&mut world, phone, "a");
+        world.roll();
+        assert_eq!(world.active(), "b");
+        let again = request(&world, phone, method, 2, "", &routes);
+        world.phone_sends(phone, again);
+        world.run_for(SECOND / 10);
+        assert_eq!(what(world.server("a").last()), method, "{}", world.ladder.join("\n"));
+        let elsewhere = &world.server("b").received;
+        assert!(elsewhere.iter().all(|(_, bytes)| what(bytes) != method), "{method}");
+    }
+}
