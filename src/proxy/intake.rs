@@ -60,16 +60,21 @@ impl Intake<'_> {
     }
 
     /// A datagram could not be sent, or an ICMP error came back, which anybody can send: it is believed only if it quotes a
-    /// request of ours that waits. A target that has answered since it became active may yet answer this one, too.
+    /// request of ours that waits. A target that has answered since it became active may yet answer this one, too; one that has not
+    /// costs a REGISTER its try at once, which is made again.
     fn send_failed(&mut self, flow: Flow, cause: Cause, quoted: Option<&[u8]>, now: Instant) {
         tracing::debug!(?flow, %cause, "send failed");
-        let House { transactions, flows, site, journal, upstream, .. } = &mut *self.0;
+        let House { transactions, flows, site, journal, upstream, exchanges, .. } = &mut *self.0;
         let (side, _) = flows.kind(flow, site);
         let Some(client) = quoted.and_then(|quoted| transactions.sender_of(quoted, flow)) else {
             journal.facts.note_dropped(side, "icmp_unmatched");
             return;
         };
-        let at_once = side == Side::Phone || cause == Cause::Local || !upstream.has_answered();
+        let of_a_register = exchanges
+            .index
+            .of_client(client)
+            .is_some_and(|(id, _)| exchanges.get(id).is_some_and(|exchange| exchange.method == Method::Register));
+        let at_once = side == Side::Phone || cause == Cause::Local || (of_a_register && !upstream.has_answered());
         if self.0.inquiry.is_carried_by(client) {
             self.0.asked(false, now);
         } else if at_once {

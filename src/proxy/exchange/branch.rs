@@ -64,6 +64,8 @@ pub(crate) struct Branch {
     reused: bool,
     /// It was sent once more after a reused connection was reset.
     resent: bool,
+    /// An ICMP error was endured.
+    endured: bool,
     /// Addresses of the target tried on this branch.
     addresses: u8,
 }
@@ -80,6 +82,7 @@ impl Branch {
             hop: None,
             reused: false,
             resent: false,
+            endured: false,
             addresses: 0,
         }
     }
@@ -181,6 +184,14 @@ impl Branch {
             return None;
         }
         outlook.addresses.hop_to(target, outlook.transport)
+    }
+
+    /// An ICMP error came from a target that has not answered yet. It may not last, as while a PBX restarts: where nothing else is to
+    /// be tried, the first one is endured, and the request goes on being sent.
+    pub(crate) fn endures(&mut self, outlook: &Outlook<'_>) -> bool {
+        let target = outlook.upstream.targets().iter().find(|target| target.label == self.target);
+        let alone = target.is_none_or(|target| target.addresses.len() < 2);
+        alone && !std::mem::replace(&mut self.endured, true)
     }
 
     /// A whole attempt's silence leaves no time for the target's other addresses: the next attempt begins with another.

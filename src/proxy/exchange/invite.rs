@@ -67,12 +67,7 @@ impl InviteRelay {
             In::Over(id) => self.over(id, outlook, out),
             In::Cancelled => self.cancelled(out),
             In::Timeout => self.timeout(outlook, out),
-            // What an ICMP error says may not last: it goes on being sent. But the caller need not wait to see.
-            In::Unreached(..) => {
-                if !self.finished && !self.branches.iter().any(|(_, branch)| branch.is_provisional()) {
-                    self.launch_alternate(outlook, out);
-                }
-            }
+            In::Unreached(id, failure) => self.unreached(id, &failure, outlook, out),
             In::RolledOver | In::TargetsKnown | In::Superseded => {}
         }
     }
@@ -131,6 +126,25 @@ impl InviteRelay {
         } else {
             self.course.failed(outlook)
         });
+    }
+
+    /// What an ICMP error says may not last: it goes on being sent. But the caller need not wait to see: the next target is tried;
+    /// where there is none, a target that never answered is given up with the second error.
+    fn unreached(&mut self, id: BranchId, failure: &Failure, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+        if self.finished || self.branches.iter().any(|(_, branch)| branch.is_provisional()) {
+            return;
+        }
+        if outlook.upstream.has_answered() {
+            self.launch_alternate(outlook, out);
+            return;
+        }
+        let nowhere_else = self.alternate.is_none() || outlook.upstream.targets().len() < 2;
+        let Some(branch) = self.branches.get_mut(id) else { return };
+        if nowhere_else && branch.endures(outlook) {
+            return;
+        }
+        out.extend(branch.client().map(Out::Forget));
+        self.lost(id, failure, outlook, out);
     }
 
     /// An initial INVITE that got nowhere goes once to the next target. The active one stays what it is.

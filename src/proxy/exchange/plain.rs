@@ -137,8 +137,8 @@ impl PlainRelay {
                     self.give_up(out);
                 }
             }
-            // What an ICMP error says may not last: it goes on being sent, and ends with its own timer.
-            In::Unreached(..) | In::RolledOver | In::TargetsKnown | In::Superseded | In::Cancelled => {}
+            In::Unreached(id, failure) => self.unreached(id, &failure, outlook, out),
+            In::RolledOver | In::TargetsKnown | In::Superseded | In::Cancelled => {}
         }
     }
 
@@ -178,6 +178,17 @@ impl PlainRelay {
         }
         self.finish();
         out.push(self.course.failed(outlook));
+    }
+
+    /// What an ICMP error says may not last: it goes on being sent, and ends with its own timer; to a target that never answered,
+    /// with the second error.
+    fn unreached(&mut self, id: BranchId, failure: &Failure, outlook: &mut Outlook<'_>, out: &mut Outbox) {
+        let Some(branch) = self.branches.get_mut(id) else { return };
+        if self.finished || outlook.upstream.has_answered() || branch.endures(outlook) {
+            return;
+        }
+        out.extend(branch.client().map(Out::Forget));
+        self.lost(id, failure, outlook, out);
     }
 
     fn answered(&mut self, id: BranchId, status: u16, out: &mut Outbox) {

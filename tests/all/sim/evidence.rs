@@ -232,3 +232,30 @@ fn what_never_becomes_a_dialog_leaves_no_entry() {
         assert_eq!(entries(&world), Some(20 * left), "{answer}");
     }
 }
+
+/// As while the PBX restarts: the port is closed for a moment. A REGISTER is tried again, and so is the rest.
+#[test]
+fn one_icmp_error_ends_no_request_where_there_is_one_target() {
+    for method in ["INVITE", "MESSAGE"] {
+        for (comes_back, answer) in [(true, "486"), (false, "500")] {
+            let mut world = World::new(Setup { targets: vec!["a"], ..Setup::default() });
+            world.server("a").manner = Manner::Refuse;
+            let phone = world.phone(Transport::Udp);
+            let addr = world.phones[phone].addr;
+            let text = format!(
+                "{method} sip:201@pbx.example.com SIP/2.0\r\nVia: SIP/2.0/UDP {addr};branch=z9hG4bK1;rport\r\nMax-Forwards: 70\r\n\
+                 From: <sip:200@pbx.example.com>;tag=x\r\nTo: <sip:201@pbx.example.com>\r\nCall-ID: 1\r\nCSeq: 1 {method}\r\n\
+                 Contact: <sip:200@{addr}>\r\nContent-Length: 0\r\n\r\n"
+            );
+            world.phone_sends(phone, text.into());
+            world.run_for(SECOND / 10);
+            if comes_back {
+                world.server("a").manner = Manner::Status(486);
+            }
+            world.run_for(SECOND / 2);
+            let ladder = world.ladder.join("\n");
+            let answered: Vec<&String> = world.ladder.iter().filter(|rung| rung.contains("holdline→phone")).collect();
+            assert!(answered.last().is_some_and(|rung| rung.ends_with(answer)), "{method}\n{ladder}");
+        }
+    }
+}
