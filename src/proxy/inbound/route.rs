@@ -60,7 +60,8 @@ impl Lookups<'_> {
 
     /// A handset's request: always to the active target or its dialog's, whatever its Routes say.
     fn up(&self, request: &Message, from: &Edge, foreign: impl FnOnce(SocketAddr)) -> Result<Destination, Refusal> {
-        if request.method() == Method::Options && self.names_us(request, from) {
+        let strict = || self.site.names.strict_target(request, Some(from.local)).is_some();
+        if request.method() == Method::Options && self.names_us(request, from) && !strict() {
             return Ok(Destination::Holdline);
         }
         hops(request)?;

@@ -22,7 +22,8 @@ impl Journal {
                 call_id = %request.call_id_shown(),
                 handset = %source,
                 more_like_it = held,
-                "dropped a Route that names somebody else: set this Holdline as the handset's only outbound proxy"
+                "dropped a Route that names somebody else: if that is a name of this Holdline, give it as `alias`, else set this \
+                 Holdline as the handset's only outbound proxy"
             );
         }
     }

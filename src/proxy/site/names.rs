@@ -87,7 +87,8 @@ impl Names {
     ) -> Popped {
         let buf: &[u8] = msg.bytes();
         let mut popped = Popped::default();
-        let mut routes = msg.list(Name::Route).peekable();
+        let target = self.strict_target(msg, local);
+        let mut routes = msg.list(Name::Route).filter(|route| target.as_ref() != Some(route)).peekable();
         while let Some(route) = routes.peek() {
             match self.whose_route(buf, route, key, local) {
                 WhoseRoute::Ours => edit.cut(route),
@@ -106,6 +107,7 @@ impl Names {
             routes.next();
         }
         if popped.ours == 0
+            && target.is_none()
             && msg.to_tag().is_none()
             && let (Some(lone), None) = (routes.next(), routes.next())
         {
@@ -113,6 +115,29 @@ impl Names {
             popped.foreign = true;
         }
         popped
+    }
+
+    /// The last Route of a request that a handset sent to us as to a strict router: the Request-URI names us, without a user,
+    /// and what is asked for is at the end of the Routes (RFC 3261 §16.4). So does one whose outbound proxy was entered without
+    /// `lr`.
+    pub(crate) fn strict_target(&self, msg: &Message, local: Option<SocketAddr>) -> Option<Element> {
+        let buf: &[u8] = msg.bytes();
+        let names_us = |uri: &Uri| uri.user.is_none() && self.is_ours(Side::Phone, uri.host.of(buf), uri.port, local);
+        Uri::parse(buf, msg.request_uri()).filter(names_us)?;
+        let last = msg.list(Name::Route).last()?;
+        let target = Uri::parse(buf, NameAddr::parse(buf, last.span)?.uri)?;
+        (target.param(buf, b"lr").is_none() && !names_us(&target)).then_some(last)
+    }
+
+    /// A URI with the domain in the place of our own host and port.
+    pub(crate) fn mapped(&self, buf: &[u8], uri: Span, local: Option<SocketAddr>) -> Vec<u8> {
+        match (&self.domain, self.our_host(buf, uri, local)) {
+            (Some(domain), Some(ours)) => {
+                let (before, after) = (Span { end: ours.start, ..uri }, Span { start: ours.end, ..uri });
+                [before.of(buf), &domain.name, after.of(buf)].concat()
+            }
+            _ => uri.of(buf).to_vec(),
+        }
     }
 
     /// True if the topmost Route bears our name and the form of our mark, but was not made by us. Answer 403.

@@ -37,8 +37,8 @@ fn push(line: &mut SmallVec<[u8; 256]>, mark: &RouteMark, (edge, uri): (&Edge, &
     };
 }
 
-/// A strict router put our own URI into the Request-URI and the remote target into the last Route: puts things back.
-/// True if it did; the Request-URI needs no other change then.
+/// A strict router, or a handset that takes us for one, put our own URI into the Request-URI and the remote target into the last
+/// Route: puts things back. True if it did; the Request-URI needs no other change then.
 pub(super) fn undo_strict(request: &Message, edit: &mut Edit<'_>, from: &Edge, site: &Site) -> bool {
     let buf = request.bytes();
     let Some(uri) = Uri::parse(buf, request.request_uri()) else { return false };
@@ -47,7 +47,14 @@ pub(super) fn undo_strict(request: &Message, edit: &mut Edit<'_>, from: &Edge, s
         && uri.param(buf, b"lr").is_some()
         && site.names.is_ours(from.side, uri.host.of(buf), uri.port, Some(from.local));
     if !marked && !named {
-        return false;
+        let local = Some(from.local);
+        let target = if from.side == Side::Phone { site.names.strict_target(request, local) } else { None };
+        let Some((last, route)) = target.and_then(|last| Some((last, NameAddr::parse(buf, last.span)?))) else {
+            return false;
+        };
+        edit.set_request_uri(&site.names.mapped(buf, route.uri, local));
+        edit.cut(&last);
+        return true;
     }
     let Some(last) = request.list(Name::Route).last() else { return false };
     let Some(target) = NameAddr::parse(buf, last.span).map(|route| route.uri) else { return false };

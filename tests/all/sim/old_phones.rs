@@ -266,3 +266,39 @@ fn what_comes_by_datagram_without_content_length_gets_one_on_a_stream() {
     let answer = world.phones[phone].answered.as_ref().expect("an answer");
     assert_eq!((what(answer).as_str(), header(answer, "Content-Length").as_deref()), ("200", Some("0")));
 }
+
+/// RFC 3261 §16.4: without `lr` in the outbound proxy that was typed in, a phone takes us for a strict router. What is dialled is in
+/// the last Route.
+#[test]
+fn a_strictly_preloaded_outbound_proxy_loses_no_number() {
+    for (method, request_uri, routes, goes_to) in [
+        ("INVITE", "sip:10.0.0.1:5060", "<sip:201@pbx.example.com>", "sip:201@pbx.example.com"),
+        (
+            "INVITE",
+            "sip:10.0.0.1",
+            "<sip:10.0.0.1;lr>, <sip:201@pbx.example.com;user=phone>",
+            "sip:201@pbx.example.com;user=phone",
+        ),
+        ("INVITE", "sip:10.0.0.1:5060;transport=udp", "<sip:201@10.0.0.1:5060>", "sip:201@example.net"),
+        ("MESSAGE", "sip:10.0.0.1", "<sip:+4930123@other.example>", "sip:+4930123@other.example"),
+        ("OPTIONS", "sip:10.0.0.1", "<sip:201@pbx.example.com>", "sip:201@pbx.example.com"),
+        ("REGISTER", "sip:10.0.0.1", "<sip:pbx.example.com>", "sip:pbx.example.com"),
+        // A loose proxy of somebody else, or our own name once more, is nobody who is called.
+        ("REGISTER", "sip:10.0.0.1", "<sip:other.example;lr>", "sip:example.net"),
+        ("REGISTER", "sip:10.0.0.1", "<sip:10.0.0.1>", "sip:example.net"),
+        ("INVITE", "sip:201@10.0.0.1", "<sip:10.0.0.1>", "sip:201@example.net"),
+    ] {
+        let proxy = Settings { domain: Some("example.net".into()), ..Settings::default() };
+        let mut world = World::new(Setup { proxy, ..Setup::default() });
+        world.server("a").manner = Manner::Silent;
+        let phone = world.phone(Transport::Udp);
+        let request = String::from_utf8_lossy(&old(method, 1, ";branch=z9hG4bK1", ""))
+            .replace("sip:201@pbx.example.com SIP/2.0", &format!("{request_uri} SIP/2.0"))
+            .replace("From:", &format!("Route: {routes}\r\nFrom:"));
+        world.phone_sends(phone, request.into());
+        world.run_for(SECOND / 10);
+        let up = world.server("a").last().clone();
+        assert!(up.starts_with(format!("{method} {goes_to} SIP/2.0").as_bytes()), "{}", String::from_utf8_lossy(&up));
+        assert_eq!(headers(&up, "Route"), [""; 0], "{routes}");
+    }
+}
