@@ -153,3 +153,30 @@ fn cancelled_timers_wake_nobody() {
     tx.handle_timeout(ms(500));
     assert_eq!(tx.poll_timeout(), Some(ms(800)));
 }
+
+#[test]
+fn another_limit_counts_from_the_next_request_on() {
+    let mut tx = tables_of(3);
+    assert!(tx.is_empty());
+    receive_new(&mut tx, &msg(1), 0);
+    assert!(!tx.is_empty());
+    tx.set_limit(1);
+    assert_eq!(receive(&mut tx, &msg(2), 1), Inbound::Full);
+    tx.set_limit(2);
+    receive_new(&mut tx, &msg(2), 2);
+    tx.set_limit(0);
+    assert_eq!(receive(&mut tx, &msg(3), 3), Inbound::Full, "at least one");
+    assert_eq!(tx.len(), 2, "those that are there end in their own time");
+    assert_quiet(&mut tx);
+    receive_new(&mut tx, &msg(4), 3_600_000);
+}
+
+#[test]
+fn it_wants_something_until_the_last_action_is_taken() {
+    let mut tx = tables();
+    assert!(!tx.wants_something());
+    send(&mut tx, &msg(1), 0);
+    assert!(tx.wants_something());
+    assert_eq!(asked(&mut tx), ["target← REGISTER"]);
+    assert!(!tx.wants_something());
+}
