@@ -63,6 +63,9 @@ impl Debts {
         if self.rate == 0 {
             return false;
         }
+        if self.by_source.is_empty() {
+            return unanswered >= UNANSWERED * self.rate as usize;
+        }
         let owes = self.by_source.get(&source).map(|debt| debt.free.saturating_duration_since(now));
         owes.is_some_and(|owes| owes > CREDIT) || unanswered >= UNANSWERED * self.rate as usize
     }

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use self::debts::Debts;
-use self::shares::Shares;
+use self::shares::{Place, Shares};
 use crate::flow::source_of;
 
 /// What a request is to the rules.
@@ -89,6 +89,7 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct Seat {
     source: IpAddr,
+    place: Place,
     bytes: usize,
     answered: bool,
 }
@@ -143,21 +144,21 @@ impl Admission {
     /// A request was let in, and holds so many bytes.
     pub(super) fn seat(&mut self, from: IpAddr, bytes: usize) -> Seat {
         let source = source_of(from);
-        self.shares.take(source, bytes);
-        Seat { source, bytes, answered: false }
+        let place = self.shares.take(source, bytes);
+        Seat { source, place, bytes, answered: false }
     }
 
     /// Somebody beyond us has reacted to it.
     pub(super) fn answered(&mut self, seat: &mut Seat) {
         if !std::mem::replace(&mut seat.answered, true) {
-            self.shares.answered(seat.source);
+            self.shares.answered(seat.place);
         }
     }
 
     /// It is over.
     pub(super) fn left(&mut self, mut seat: Seat) {
         self.answered(&mut seat);
-        self.shares.give_back(seat.source, seat.bytes);
+        self.shares.give_back(seat.place, seat.bytes);
     }
 
     /// What came of a request. `rank` is asked only if it matters.
