@@ -160,7 +160,8 @@ impl Stage {
         // What still rings after five minutes is over: Timer C, and 64·T1 for its CANCEL.
         self.world.run_for(900 * SECOND);
         for (place, agent) in self.agents.iter().enumerate() {
-            let heard_all = if place < 2 { !self.lost } else { !self.deaf };
+            // A phone that reconnects repeats its 2xx on a connection that Holdline never sent the INVITE on.
+            let heard_all = !self.lost && (place < 2 || !self.deaf);
             for asked in &self.ua(*agent).asked {
                 let failures = asked.finals.iter().filter(|(status, _)| *status >= 300).count();
                 let context = || format!("{asked:?}\n{}", self.world.ladder.join("\n"));
@@ -201,7 +202,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn calls_in_any_order_end_in_one_answer_each_and_leave_nothing(steps in vec(step(), 1..60), choice in any::<u8>()) {

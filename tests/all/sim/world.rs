@@ -223,7 +223,7 @@ impl World {
     /// Adds a handset and gives its number. `203.0.113.x` are behind NAT, `10.…` are not.
     pub(crate) fn phone(&mut self, transport: Transport) -> usize {
         let index = self.phones.len();
-        let conn = (transport != Transport::Udp).then(|| ConnId::Accepted(index as u64));
+        let conn = (transport != Transport::Udp).then_some(ConnId::Accepted(index as u64));
         let phone = Phone::new(index, transport, conn);
         if let Some(conn) = conn {
             let accepted = NetEvent::Accepted {
