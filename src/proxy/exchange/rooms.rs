@@ -194,7 +194,7 @@ impl Rooms<'_> {
             }
             Kind::Up { caller } => {
                 let mark = self.mark_up(request, from, target, caller, now);
-                Ok(wire::up::request(request, from, to, mark.as_ref(), self.site))
+                Ok(wire::up::request(request, from, to, mark.as_ref(), self.registrar.service_routes(), self.site))
             }
             Kind::Down { id, contact } => {
                 let mark = self.mark_down(request, from, id);
@@ -387,7 +387,7 @@ impl Rooms<'_> {
             return;
         };
         if let Some(to) = self.flows.edge(Flow::Conn(conn), self.site) {
-            let sent = wire::up::request(request, from, &to, None, self.site);
+            let sent = wire::up::request(request, from, &to, None, self.registrar.service_routes(), self.site);
             self.emit(Flow::Conn(conn), sent.bytes);
         }
     }

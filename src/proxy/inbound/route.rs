@@ -74,7 +74,9 @@ impl Lookups<'_> {
         self.admits_work(request)?;
         if request.first(Name::Route).is_some() {
             let (key, local) = (&self.site.key, Some(from.local));
-            let popped = self.site.names.pop_routes(request, &mut Edit::new(request), key, local);
+            let popped = self.site.names.pop_routes(request, &mut Edit::new(request), key, local, |uri| {
+                self.registrar.service_routes().knows(uri)
+            });
             if popped.forged {
                 return Err(Refusal::new(403, "Not a Route of this Holdline"));
             }

@@ -10,6 +10,7 @@ mod grants;
 mod keepalive;
 pub(super) mod phone_address;
 mod served;
+pub(super) mod service_routes;
 mod stored;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use self::bindings::{Binding, Bindings, BindingsFull, Change, Reach, user_agent}
 use self::contact::{Known, Terms, Upward};
 use self::grants::Grants;
 use self::served::Served;
+use self::service_routes::ServiceRoutes;
 use super::edge::Edge;
 use super::ids::PathId;
 use super::marks::{BindingId, IdParts};
@@ -78,16 +80,28 @@ pub(super) struct Registrar {
     /// The Min-Expires of the last 423.
     least: u32,
     served: Served,
+    service_routes: ServiceRoutes,
 }
 
 impl Registrar {
     /// `limit`: bindings at once.
     pub(super) fn new(limit: usize) -> Self {
-        Registrar { bindings: Bindings::new(limit), grants: None, least: 0, served: Served::new(limit) }
+        Registrar {
+            bindings: Bindings::new(limit),
+            grants: None,
+            least: 0,
+            served: Served::new(limit),
+            service_routes: ServiceRoutes::default(),
+        }
     }
 
     pub(super) fn bindings(&self) -> &Bindings {
         &self.bindings
+    }
+
+    /// What the PBX told handsets to put into their Routes.
+    pub(super) fn service_routes(&self) -> &ServiceRoutes {
+        &self.service_routes
     }
 
     pub(super) fn set_limit(&mut self, limit: usize) {
@@ -173,6 +187,7 @@ impl Registrar {
         now: Instant,
     ) {
         let cap = self.longest_grant(upward, site, now);
+        self.service_routes.note(answer.response);
         let bindings = &self.bindings;
         let response = answer.response;
         let restored = contact::restore_register(response, answer.edit, &site.key, upward, cap, |id| {

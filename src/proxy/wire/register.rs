@@ -21,7 +21,7 @@ pub(crate) fn up(
     let (key, mode) = (&site.key, site.settings.contact);
     let upward = contact::rewrite_register(request, &mut edit, key, mode, &source, &advertised, known)
         .map_err(|refusal| Refusal::new(refusal.status(), refusal.phrase()))?;
-    up::hop(request, from, &mut edit, site);
+    up::hop(request, from, &mut edit, site, |_| false);
     let branch = via::push(request, from, to, &mut edit, site);
     Ok((Forwarded { bytes: edit.finish(), branch }, upward))
 }

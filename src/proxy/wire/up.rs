@@ -4,12 +4,20 @@ use super::{Forwarded, MAX_FORWARDS, record_route, via};
 use crate::message::{Edit, Message};
 use crate::proxy::edge::Edge;
 use crate::proxy::marks::RouteMark;
+use crate::proxy::registrar::service_routes::ServiceRoutes;
 use crate::proxy::site::Site;
 
-/// Any request but a REGISTER. `mark`: for one that begins a dialog.
-pub(crate) fn request(request: &Message, from: &Edge, to: &Edge, mark: Option<&RouteMark>, site: &Site) -> Forwarded {
+/// Any request but a REGISTER. `mark`: for one that begins a dialog. `known`: Routes that the PBX handed out.
+pub(crate) fn request(
+    request: &Message,
+    from: &Edge,
+    to: &Edge,
+    mark: Option<&RouteMark>,
+    known: &ServiceRoutes,
+    site: &Site,
+) -> Forwarded {
     let mut edit = Edit::new(request);
-    hop(request, from, &mut edit, site);
+    hop(request, from, &mut edit, site, |uri| known.knows(uri));
     if let Some(mark) = mark {
         let uri = request.request_uri().of(request.bytes());
         record_route::add(&mut edit, mark, (from, uri), (to, uri));
@@ -19,11 +27,17 @@ pub(crate) fn request(request: &Message, from: &Edge, to: &Edge, mark: Option<&R
 }
 
 /// What every upward request gets: `received` and `rport`, Max-Forwards, our own Routes off, our own name replaced.
-pub(super) fn hop(request: &Message, from: &Edge, edit: &mut Edit<'_>, site: &Site) {
+pub(super) fn hop(
+    request: &Message,
+    from: &Edge,
+    edit: &mut Edit<'_>,
+    site: &Site,
+    handed_out: impl Fn(&[u8]) -> bool,
+) {
     edit.stamp_via(from.remote, true);
     edit.set_max_forwards(request.max_forwards().map_or(MAX_FORWARDS, |n| n.saturating_sub(1)));
     let local = Some(from.local);
-    let popped = site.names.pop_routes(request, edit, &site.key, local);
+    let popped = site.names.pop_routes(request, edit, &site.key, local, handed_out);
     if !record_route::undo_strict(request, edit, from, site) && !site.names.map_request_uri(request, edit, local) {
         record_route::lead_strict(request, popped.ours, edit);
     }

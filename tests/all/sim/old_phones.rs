@@ -302,3 +302,34 @@ fn a_strictly_preloaded_outbound_proxy_loses_no_number() {
         assert_eq!(headers(&up, "Route"), [""; 0], "{routes}");
     }
 }
+
+/// RFC 3608: a handset puts what the PBX gave it into its Routes, and nothing else.
+#[test]
+fn a_service_route_survives_when_it_is_preloaded_alone_and_so_does_the_domain() {
+    let proxy = Settings { domain: Some("example.net".into()), ..Settings::default() };
+    let mut world = World::new(Setup { proxy, ..Setup::default() });
+    world.server("a").manner = Manner::Silent;
+    let phone = world.phone(Transport::Udp);
+    world.register(phone);
+    world.run_for(SECOND / 10);
+    let request = world.server("a").last().clone();
+    let given = "Service-Route: <sip:edge7.other.example:5070;lr;x=1>\r\n";
+    let answer = world.server("a").answer(&request, 200, given);
+    world.server_sends("a", answer);
+    world.run_for(SECOND);
+    for (n, route, stays) in [
+        (1, "<sip:edge7.other.example:5070;lr;x=1>", true),
+        (2, "<sip:edge8.other.example:5070;lr;x=1>", false),
+        (3, "<sip:Example.Net;lr>", true),
+        (4, "<sip:10.0.0.1;lr>, <sip:edge7.other.example:5070;lr;x=1>", true),
+    ] {
+        let request = String::from_utf8_lossy(&old("MESSAGE", n, &format!(";branch=z9hG4bK{n}"), ""))
+            .replace("From:", &format!("Route: {route}\r\nFrom:"));
+        world.phone_sends(phone, request.into());
+        world.run_for(SECOND / 10);
+        let up = world.server("a").last().clone();
+        assert_eq!(headers(&up, "CSeq"), [format!("{n} MESSAGE")]);
+        let kept = route.rsplit(", ").next().expect("one").to_owned();
+        assert_eq!(headers(&up, "Route"), if stays { vec![kept] } else { vec![] }, "{route}");
+    }
+}

@@ -81,7 +81,8 @@ fn request(uri: &str, headers: &str) -> Message {
 fn popped(headers: &str) -> (Popped, String) {
     let msg = request("sip:1002@pbx.example.com", headers);
     let mut edit = Edit::new(&msg);
-    let popped = names().pop_routes(&msg, &mut edit, &key(), Some(address(LOCAL)));
+    let popped =
+        names().pop_routes(&msg, &mut edit, &key(), Some(address(LOCAL)), |uri| *uri == *b"sip:edge.example.com;lr");
     let out = String::from_utf8(edit.finish().to_vec()).expect("UTF-8");
     let routes = out.lines().filter(|line| line.starts_with("Route")).collect::<Vec<_>>().join("|");
     (popped, routes)
@@ -125,9 +126,20 @@ fn a_lone_foreign_route_goes_only_outside_a_dialog() {
         "BYE sip:x@h SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nRoute: <sip:edge.example;lr>\r\nTo: <sip:a@h>;tag=9\r\n\r\n";
     let msg = Message::scan(Bytes::from(bye)).expect("a message");
     let mut edit = Edit::new(&msg);
-    assert_eq!(names().pop_routes(&msg, &mut edit, &key(), None), Popped::default());
+    assert_eq!(names().pop_routes(&msg, &mut edit, &key(), None, |_| false), Popped::default());
     assert_eq!(edit.finish(), msg.bytes());
     assert_eq!(popped(""), (Popped::default(), String::new()));
+}
+
+#[test]
+fn a_lone_route_that_the_pbx_handed_out_or_that_names_its_domain_stays() {
+    for route in
+        ["Route: <sip:edge.example.com;lr>", "Route: <sip:PBX.example.com:5061;lr>", "Route: sip:pbx.example.com"]
+    {
+        assert_eq!(popped(&format!("{route}\r\n")), (Popped::default(), route.to_owned()));
+    }
+    let (gone, _) = popped("Route: <sip:edge.example.com:5070;lr>\r\n");
+    assert!(gone.foreign, "another URI");
 }
 
 #[test]
