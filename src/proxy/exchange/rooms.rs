@@ -24,7 +24,7 @@ use crate::proxy::site::Site;
 use crate::proxy::wire;
 use crate::proxy::wire::Refusal;
 use crate::transaction::Transactions;
-use crate::upstream::{Target, TargetId, Upstream};
+use crate::upstream::{Outcome, Target, TargetId, Upstream};
 
 /// The other rooms of the house, while one exchange is worked on.
 pub(crate) struct Rooms<'c> {
@@ -89,8 +89,11 @@ impl Rooms<'_> {
                 }
                 Out::Answer(status, phrase, retry_after) => self.answer(exchange, status, phrase, retry_after, now),
                 Out::Abandon => self.abandon(exchange, now),
-                Out::Ended(branch, ended) => {
+                Out::Ended(branch, mut ended) => {
                     if let Some(who) = registrant(exchange) {
+                        if matches!(ended.outcome, Outcome::Response(401 | 407)) && ended.detail.is_none() {
+                            ended.detail = wire::digest::mismatch(who.request, who.from, self.site);
+                        }
                         self.journal.attempt_ended(who, &ended, now);
                         self.attempt_failed(exchange, branch, &ended, at_hand.as_ref(), now);
                     }

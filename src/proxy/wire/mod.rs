@@ -2,6 +2,7 @@
 //! A few splices; nothing is printed anew.
 
 pub(super) mod cancel;
+pub(super) mod digest;
 pub(super) mod down;
 pub(super) mod options;
 mod record_route;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdline::flow::{NetEvent, SocketId, Transport};
 use holdline::proxy::contact::Mode;
+use holdline::proxy::phones::Query;
 use holdline::proxy::{Event, Settings};
 
 use super::server::Manner;
@@ -331,5 +332,29 @@ fn a_service_route_survives_when_it_is_preloaded_alone_and_so_does_the_domain() 
         assert_eq!(headers(&up, "CSeq"), [format!("{n} MESSAGE")]);
         let kept = route.rsplit(", ").next().expect("one").to_owned();
         assert_eq!(headers(&up, "Route"), if stays { vec![kept] } else { vec![] }, "{route}");
+    }
+}
+
+/// Some registrars compare the digest's `uri` with the Request-URI (RFC 3261 §22.4): `holdline phones` says why nobody gets in.
+#[test]
+fn a_digest_for_another_uri_than_the_pbx_gets_is_named() {
+    for (uri, detail) in [
+        ("sip:10.0.0.1:5060", Some("digest is for sip:10.0.0.1:5060, the PBX gets sip:example.net")),
+        ("sip:example.net", None),
+    ] {
+        let proxy = Settings { domain: Some("example.net".into()), ..Settings::default() };
+        let mut world = World::new(Setup { proxy, ..Setup::default() });
+        world.server("a").manner = Manner::Status(401);
+        let phone = world.phone(Transport::Udp);
+        let credentials =
+            format!("Authorization: Digest username=\"200\", realm=\"r\", nonce=\"n\", uri=\"{uri}\", response=\"0\"");
+        let request = String::from_utf8_lossy(&old("REGISTER", 1, ";branch=z9hG4bK1", ""))
+            .replace("sip:201@pbx.example.com SIP/2.0", "sip:10.0.0.1:5060 SIP/2.0")
+            .replace("From:", &format!("{credentials}\r\nFrom:"));
+        world.phone_sends(phone, request.into());
+        world.run_for(SECOND);
+        let shown = world.core.phones(&Query::new("201"), 10, world.now);
+        let said: Vec<Option<&str>> = shown.phones.iter().map(|phone| phone.detail.as_deref()).collect();
+        assert_eq!(said, [detail], "{}", world.ladder.join("\n"));
     }
 }
