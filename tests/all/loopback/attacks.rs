@@ -106,11 +106,12 @@ impl Honest {
                 n += 1;
                 let (user, cseq) = (format!("h{}", n % HANDSETS), n);
                 let bytes = register(&user, peer.port(), cseq, "");
-                peer.socket.send_to(bytes.as_bytes(), listener).unwrap();
                 let now = Instant::now();
-                let pending = Pending { bytes, begun: now, again: now + T1, interval: T1 };
+                let pending = Pending { bytes: bytes.clone(), begun: now, again: now + T1, interval: T1 };
                 let mut seen = theirs.lock().unwrap();
+                // Before it is sent: the answer may be faster than this thread.
                 seen.pending.insert(format!("{cseq} REGISTER{user}"), pending);
+                peer.socket.send_to(bytes.as_bytes(), listener).unwrap();
                 for pending in seen.pending.values_mut().filter(|pending| pending.again <= now) {
                     pending.interval = (pending.interval * 2).min(Duration::from_secs(4));
                     pending.again = now + pending.interval;
