@@ -13,6 +13,8 @@ use super::Settings;
 use crate::flow::Transport;
 use crate::trust::connector;
 
+/// What UDP over IPv4 carries.
+const LONGEST_DATAGRAM: usize = 65_507;
 /// For the name, the connection and its handshake.
 const OPENING: Duration = Duration::from_secs(5);
 /// For one packet to be taken by the connection.
@@ -53,9 +55,12 @@ impl Way {
         }
     }
 
-    /// Sends one packet; false if it is lost.
+    /// Sends one packet; false if it is lost. One that no datagram holds says nothing about the receiver.
     pub(super) async fn send(&mut self, packet: &[u8]) -> bool {
         if self.rests_until.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        if self.transport == Transport::Udp && packet.len() > LONGEST_DATAGRAM {
             return false;
         }
         if self.open.is_none() {

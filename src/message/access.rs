@@ -95,6 +95,11 @@ impl Message {
         NameAddr::parse(self.bytes(), self.first(Name::To)?.value)
     }
 
+    /// It carries an answer to a challenge: Authorization or Proxy-Authorization.
+    pub fn carries_credentials(&self) -> bool {
+        [Name::Authorization, Name::ProxyAuthorization].iter().any(|name| self.first(*name).is_some())
+    }
+
     /// The tag of From.
     pub fn from_tag(&self) -> Option<&[u8]> {
         self.tag_of(self.from()?)

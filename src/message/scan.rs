@@ -221,6 +221,12 @@ impl Message {
         self.block.headers.get(self.first_index(name)?)
     }
 
+    /// Keeps its bytes in a place of their own: those of a message from a stream are a part of what was read, and would keep
+    /// all of that.
+    pub fn detach(&mut self) {
+        self.bytes = Bytes::copy_from_slice(&self.bytes);
+    }
+
     /// The body: Content-Length bytes, or without one the rest of the datagram.
     pub fn body(&self) -> &[u8] {
         self.body.of(&self.bytes)

@@ -21,7 +21,7 @@ use super::journal::{Direction, Origin};
 use super::registrar::contact;
 use super::wire::{self, Refusal};
 use crate::flow::{Cause, ConnId, Flow, NetEvent, Side, SocketId, Transport};
-use crate::message::{Message, Method, Name, Shown};
+use crate::message::{Message, Method, Shown};
 use crate::transaction::{ClientId, Inbound, Received, ServerId};
 use crate::upstream::{Witness, bounded};
 
@@ -212,11 +212,14 @@ impl Intake<'_> {
             },
             Inbound::Retransmission | Inbound::AckAbsorbed => {}
             Inbound::Ack => self.ack(&message, from, now),
-            Inbound::Cancel { own, invite } => {
-                let (status, phrase) =
-                    if invite.is_some() { (200, "OK") } else { (481, "Call/Transaction Does Not Exist") };
-                self.respond(own, &message, &Refusal::new(status, phrase), from, now);
-                if let Some(id) = invite.and_then(|invite| self.0.exchanges.index.of_server(invite)) {
+            Inbound::Cancel { own, invite: None } => {
+                // Nothing is kept of it: its repetition gets the same answer.
+                self.0.transactions.discard(own);
+                self.0.rooms().1.reply(&message, &Refusal::new(481, "Call/Transaction Does Not Exist"), from);
+            }
+            Inbound::Cancel { own, invite: Some(invite) } => {
+                self.respond(own, &message, &Refusal::new(200, "OK"), from, now);
+                if let Some(id) = self.0.exchanges.index.of_server(invite) {
                     self.0.feed_message(id, In::Cancelled, &mut Some(message), now);
                 }
             }
@@ -224,24 +227,25 @@ impl Intake<'_> {
         }
     }
 
-    /// Whether a datagram may have come from somebody else than it says: nobody there was served. Nothing of ours is repeated to
-    /// such an address without bound.
+    /// Whether nobody was served where a handset's request came from, as far as it says. A datagram may have come from somebody
+    /// else: nothing of ours is repeated to such an address without bound.
     fn is_unproven(&mut self, request: &Message, from: &Edge, now: Instant) -> bool {
         let House { site, registrar, .. } = &mut *self.0;
         from.side == Side::Phone
-            && from.transport == Transport::Udp
             && matches!(rank::rank(request, from, site, registrar, now), Rank::Alike | Rank::Unserved)
     }
 
     /// Whether there is room for a request that would begin an exchange.
     fn admission(&mut self, request: &Message, from: &Edge, now: Instant) -> Verdict {
         let House { admission, transactions, site, registrar, .. } = &mut *self.0;
+        let (bytes, most) = (admission.bytes(), site.settings.max_bytes);
+        // What only waits for retransmissions goes before anybody is refused.
+        transactions.relieve((most / 2).saturating_sub(bytes));
         let load = Load {
             transactions: (transactions.open(), site.settings.max_transactions),
-            bytes: (transactions.held() + admission.bytes(), site.settings.max_bytes),
+            bytes: (transactions.held() + bytes, most),
         };
-        let answers =
-            || [Name::Authorization, Name::ProxyAuthorization].iter().any(|name| request.first(*name).is_some());
+        let answers = || request.carries_credentials();
         admission.admits(from.remote.ip(), answers, load, now, || rank::rank(request, from, site, registrar, now))
     }
 
@@ -279,7 +283,8 @@ impl Intake<'_> {
                 None => Refusal::new(400, "Bad To URI"),
             },
             Ok(destination) => {
-                if request.method() == Method::Invite && self.is_unproven(&request, from, now) {
+                let (invite, udp) = (request.method() == Method::Invite, from.transport == Transport::Udp);
+                if invite && udp && self.is_unproven(&request, from, now) {
                     self.0.transactions.restrain(server, MOST_REFLECTED * request.bytes().len());
                 }
                 let (course, kind) = begin::course(destination, &self.0.site, &self.0.upstream, &self.0.flows);

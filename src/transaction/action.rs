@@ -22,7 +22,7 @@ pub(super) enum ClientAction {
     /// Only retransmissions are waited for from here on (Timers D and K): may be evicted.
     Completed,
     /// A 2xx answered the INVITE: only more of them are waited for (Timer M). May be evicted a while from now.
-    Accepted,
+    Answered,
     /// Gone.
     Ended,
 }
@@ -40,8 +40,8 @@ pub(super) enum ServerAction {
     PassAck,
     /// Only retransmissions are waited for from here on (Timers I and J, or abandoned): may be evicted.
     Completed,
-    /// A 2xx answered the INVITE: only its ACK and more 2xx are waited for (Timer L). May be evicted a while from now.
-    Accepted,
+    /// The INVITE has its final answer: only the ACK, and more 2xx, are waited for (Timers H and L). May be evicted a while from now.
+    Answered,
     /// Gone.
     Ended,
 }

@@ -322,7 +322,7 @@ impl Transactions {
             (Machine::NonInvite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
         }
         let to_caller = client.interest == Interest::Caller;
-        let (mut delivered, mut completed, mut accepted, mut ended, mut cancel) = (false, false, false, false, None);
+        let (mut delivered, mut completed, mut answered, mut ended, mut cancel) = (false, false, false, false, None);
         while let Some(action) = client.poll_action() {
             match action {
                 Action::Send => self.actions.push_back(client.sent(client.bytes.clone(), false)),
@@ -355,7 +355,7 @@ impl Transactions {
                 }
                 Action::Timeout | Action::TransportError => {}
                 Action::Completed => completed = true,
-                Action::Accepted => accepted = true,
+                Action::Answered => answered = true,
                 Action::Ended => ended = true,
             }
         }
@@ -378,8 +378,8 @@ impl Transactions {
             if completed {
                 self.completed(Owner::Client(id));
             }
-            if accepted {
-                self.accepted(Owner::Client(id), now);
+            if answered {
+                self.answered(Owner::Client(id), now);
             }
             if after != before {
                 self.wake(Owner::Client(id), after, now);

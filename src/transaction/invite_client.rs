@@ -102,7 +102,7 @@ impl InviteClient {
             }
             (Calling { .. } | Proceeding { .. } | Cancelling { .. }, Success) => {
                 self.actions.push(Action::Deliver);
-                self.actions.push(Action::Accepted);
+                self.actions.push(Action::Answered);
                 Accepted { m: now + timers.after(Letter::M, self.reliable) }
             }
             (Calling { .. } | Proceeding { .. } | Cancelling { .. }, Failure) => {

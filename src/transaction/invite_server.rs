@@ -79,11 +79,12 @@ impl InviteServer {
             }
             (Proceeding, Success) => {
                 self.actions.push(Action::Pass);
-                self.actions.push(Action::Accepted);
+                self.actions.push(Action::Answered);
                 Accepted { l: now + timers.after(Letter::L, self.reliable) }
             }
             (Proceeding, Failure) => {
                 self.actions.push(Action::Send);
+                self.actions.push(Action::Answered);
                 let g = Resend::first(timers, Letter::G, self.reliable, now);
                 Completed { g, h: now + timers.after(Letter::H, self.reliable) }
             }

@@ -12,7 +12,7 @@
 //! time of [`Transactions::poll_timeout`] has come. `now` must not go backwards.
 //!
 //! Bounded: server and client transactions together never exceed the limit. At the limit the oldest *completed* one
-//! (which only waits for retransmissions) goes, then the INVITE that was accepted longest ago, if that is two seconds; if
+//! (which only waits for retransmissions) goes, then the INVITE that was answered longest ago, if that is two seconds; if
 //! all others are open, the newcomer is refused.
 
 mod action;
@@ -145,8 +145,8 @@ pub struct Transactions {
     wakes: Queue<Owner>,
     /// In the order of their completion; those that have ended since are recognised by their dead number.
     completed: VecDeque<Owner>,
-    /// INVITEs that a 2xx answered, in the order of that; as above.
-    accepted: VecDeque<(Instant, Owner)>,
+    /// INVITEs that have their final answer, in the order of that; as above.
+    answered: VecDeque<(Instant, Owner)>,
     /// Those that wait for more than retransmissions.
     open: usize,
     /// Bytes of the messages kept.
@@ -160,8 +160,8 @@ enum Owner {
     Client(Id),
 }
 
-/// An accepted INVITE is not evicted before this: its ACK, and a 2xx that was lost, come within three retransmissions.
-const ACCEPTED_STAYS: Duration = Duration::from_secs(2);
+/// An answered INVITE is not evicted before this: its ACK, and an answer that was lost, come within three retransmissions.
+const ANSWERED_STAYS: Duration = Duration::from_secs(2);
 
 /// Fewer dead entries in a queue than this are not worth sweeping.
 const SLACK: usize = 1024;
@@ -180,7 +180,7 @@ impl Transactions {
             live: Flows::default(),
             wakes: Queue::new(&timers.durations()),
             completed: VecDeque::new(),
-            accepted: VecDeque::new(),
+            answered: VecDeque::new(),
             open: 0,
             held: 0,
             actions: VecDeque::new(),
@@ -226,7 +226,7 @@ impl Transactions {
         self.servers.len() + self.clients.len()
     }
 
-    /// Server and client transactions that wait for more than retransmissions: what cannot be evicted, but for INVITEs accepted
+    /// Server and client transactions that wait for more than retransmissions: what cannot be evicted, but for INVITEs answered
     /// within two seconds.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -263,12 +263,12 @@ impl Transactions {
         }
     }
 
-    fn accepted(&mut self, owner: Owner, now: Instant) {
-        self.accepted.push_back((now, owner));
-        if self.accepted.len() > 2 * self.len() + SLACK {
+    fn answered(&mut self, owner: Owner, now: Instant) {
+        self.answered.push_back((now, owner));
+        if self.answered.len() > 2 * self.len() + SLACK {
             let (servers, clients) = (&self.servers, &self.clients);
-            self.accepted.retain(|(_, owner)| is_there(servers, clients, *owner));
-            self.accepted.shrink_to(2 * self.accepted.len());
+            self.answered.retain(|(_, owner)| is_there(servers, clients, *owner));
+            self.answered.shrink_to(2 * self.answered.len());
         }
     }
 
@@ -278,25 +278,39 @@ impl Transactions {
         self.limit = limit.max(1);
     }
 
-    /// Makes room for one more, if need be by ending the transactions that completed first, then those accepted first. False:
+    /// Makes room for one more, if need be by ending the transactions that completed first, then those answered first. False:
     /// all are needed.
     fn make_room(&mut self, now: Instant) -> bool {
         while self.len() >= self.limit {
             let completed = self.completed.pop_front();
-            let Some(owner) = completed.or_else(|| self.accepted_long_ago(now)) else { return false };
+            let Some(owner) = completed.or_else(|| self.answered_long_ago(now)) else { return false };
             // Those that have ended since are not there any more.
-            let _ended = match owner {
-                Owner::Server(id) => self.end_server(id),
-                Owner::Client(id) => self.end_client(id),
-            };
+            let _ended = self.end(owner);
         }
         true
     }
 
-    fn accepted_long_ago(&mut self, now: Instant) -> Option<Owner> {
-        let (at, _) = self.accepted.front()?;
-        (now.saturating_duration_since(*at) >= ACCEPTED_STAYS)
-            .then(|| self.accepted.pop_front())?
+    /// Ends those that completed first while all together keep more bytes than this.
+    pub fn relieve(&mut self, most: usize) {
+        while self.held > most
+            && let Some(owner) = self.completed.pop_front()
+        {
+            self.end(owner);
+        }
+    }
+
+    /// False if it had ended already.
+    fn end(&mut self, owner: Owner) -> bool {
+        match owner {
+            Owner::Server(id) => self.end_server(id),
+            Owner::Client(id) => self.end_client(id),
+        }
+    }
+
+    fn answered_long_ago(&mut self, now: Instant) -> Option<Owner> {
+        let (at, _) = self.answered.front()?;
+        (now.saturating_duration_since(*at) >= ANSWERED_STAYS)
+            .then(|| self.answered.pop_front())?
             .map(|(_, owner)| owner)
     }
 }

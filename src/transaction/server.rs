@@ -206,7 +206,7 @@ impl Transactions {
             (Machine::NonInvite(machine), Event::Abandon) => machine.handle(NonInviteEvent::Abandon, timers, now),
             (Machine::NonInvite(machine), Event::Timeout) => machine.handle_timeout(timers, now),
         }
-        let (mut completed, mut accepted, mut ended) = (false, false, false);
+        let (mut completed, mut answered, mut ended) = (false, false, false);
         while let Some(action) = server.poll_action() {
             let flow = server.reply_to;
             match action {
@@ -231,13 +231,13 @@ impl Transactions {
                 }
                 Action::PassAck => stepped.pass_ack = true,
                 Action::Completed => completed = true,
-                Action::Accepted => accepted = true,
+                Action::Answered => answered = true,
                 Action::Ended => ended = true,
             }
         }
         let after = server.poll_timeout();
         self.held = self.held + server.response.len() - held_before;
-        if completed || accepted {
+        if completed || answered {
             self.open -= usize::from(std::mem::take(&mut server.open));
         }
         if ended {
@@ -247,8 +247,8 @@ impl Transactions {
         if completed {
             self.completed(Owner::Server(id));
         }
-        if accepted {
-            self.accepted(Owner::Server(id), now);
+        if answered {
+            self.answered(Owner::Server(id), now);
         }
         if after != before {
             self.wake(Owner::Server(id), after, now);

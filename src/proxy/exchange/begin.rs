@@ -76,7 +76,10 @@ impl Exchange {
         Self::new(server, request, from, kind, relay, now)
     }
 
-    fn new(server: ServerId, request: Message, from: &Edge, kind: Kind, relay: Relay, now: Instant) -> Box<Self> {
+    fn new(server: ServerId, mut request: Message, from: &Edge, kind: Kind, relay: Relay, now: Instant) -> Box<Self> {
+        if from.transport.is_reliable() {
+            request.detach();
+        }
         Box::new(Exchange {
             id: None,
             server,

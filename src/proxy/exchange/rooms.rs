@@ -340,7 +340,12 @@ impl Rooms<'_> {
         let Exchange { kind, relay, request, from, seat: Some(seat), finished: false, .. } = exchange else { return };
         self.admission.answered(seat);
         let Rooms { admission, registrar, site, .. } = self;
-        admission.ended(seat, End::of(status), now, || match (&*kind, &*relay) {
+        let end = match End::of(status) {
+            // Who answers a challenge, and is challenged again, has not got the password.
+            End::Challenged if request.carries_credentials() => End::Failed,
+            end => end,
+        };
+        admission.ended(seat, end, now, || match (&*kind, &*relay) {
             // As it was when it came: a 2xx has made it a served one.
             (_, Relay::Register(relay)) => rank::of(relay.standing(), true),
             (Kind::Down { .. }, _) => Rank::Served,

@@ -51,8 +51,12 @@ pub(crate) fn may_answer(sent: Flow, came: &Edge, flows: &Flows, site: &Site) ->
     }
 }
 
-/// Whether a response is of the dialog that a request of ours is of, or begins.
+/// Whether a response is of the dialog that a request of ours is of, or begins. A request that is not kept any more has had an
+/// answer, or is late; its branch, which nobody can guess, has to do.
 pub(crate) fn same_dialog(request: &Bytes, response: &Message) -> bool {
+    if request.is_empty() {
+        return true;
+    }
     let Ok(request) = Message::scan(request.clone()) else { return false };
     request.call_id() == response.call_id() && request.from_tag() == response.from_tag()
 }
@@ -132,5 +136,17 @@ mod tests {
             let came = flows.edge(came, &site).expect("it is there");
             assert_eq!(may_answer(sent, &came, &flows, &site), may, "{why}");
         }
+    }
+
+    #[test]
+    fn what_is_not_kept_any_more_is_told_by_its_branch_alone() {
+        let text = "SIP/2.0 200 OK\r\nCall-ID: a\r\nFrom: <sip:a@b>;tag=1\r\nContent-Length: 0\r\n\r\n";
+        let response = Message::scan(Bytes::from(text)).expect("a message");
+        let request = |call: &str, tag: &str| {
+            let text = format!("INVITE sip:a@b SIP/2.0\r\nCall-ID: {call}\r\nFrom: <sip:a@b>;tag={tag}\r\n\r\n");
+            Bytes::from(text)
+        };
+        assert!(same_dialog(&request("a", "1"), &response) && same_dialog(&Bytes::new(), &response));
+        assert!(!same_dialog(&request("b", "1"), &response) && !same_dialog(&request("a", "2"), &response));
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::route::mark;
-use crate::flow::Side;
+use crate::flow::{Side, source_of};
 use crate::message::{Message, Method};
 use crate::proxy::admission::Rank;
 use crate::proxy::edge::Edge;
+use crate::proxy::registrar::bindings::Binding;
 use crate::proxy::registrar::{Registrar, contact};
 use crate::proxy::site::Site;
 use crate::upstream::Standing;
@@ -14,8 +15,15 @@ use crate::upstream::Standing;
 /// The rank of a request that begins an exchange.
 pub(crate) fn rank(request: &Message, from: &Edge, site: &Site, registrar: &mut Registrar, now: Instant) -> Rank {
     let registers = request.method() == Method::Register;
-    if !registers && request.to_tag().is_some() && mark(request, &site.key).is_some() {
-        return Rank::Reserved;
+    if !registers
+        && request.to_tag().is_some()
+        && let Some((id, _)) = mark(request, &site.key)
+    {
+        // Others may have seen a mark of a handset's: it is believed at the handset's own address.
+        let own = |binding: &Binding| source_of(binding.source.ip()) == source_of(from.remote.ip());
+        if from.side == Side::Upstream || registrar.bindings().get(&id).is_some_and(own) {
+            return Rank::Reserved;
+        }
     }
     if from.side == Side::Upstream {
         return Rank::Served;

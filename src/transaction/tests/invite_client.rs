@@ -47,7 +47,7 @@ type Row = (&'static str, Script<'static>, &'static [Action], &'static str, &'st
 
 #[test]
 fn every_row() {
-    use Action::{Accepted, Ack, Completed, Deliver, Ended, Resend, Send, Timeout, TimerC};
+    use Action::{Ack, Answered, Completed, Deliver, Ended, Resend, Send, Timeout, TimerC};
     let rows: &[Row] = &[
         (
             "the INVITE is sent",
@@ -86,9 +86,9 @@ fn every_row() {
         (
             "2xx in Calling",
             &[(9, Some(Success))],
-            &[Deliver, Accepted],
+            &[Deliver, Answered],
             "Accepted m=32009",
-            &[Deliver, Accepted],
+            &[Deliver, Answered],
             "Accepted m=32009",
         ),
         (
@@ -126,9 +126,9 @@ fn every_row() {
         (
             "CANCEL in Calling, then 200: too late",
             &[(9, Some(Cancel)), (10, Some(Success))],
-            &[Deliver, Accepted],
+            &[Deliver, Answered],
             "Accepted m=32010",
-            &[Deliver, Accepted],
+            &[Deliver, Answered],
             "Accepted m=32010",
         ),
         (
@@ -166,9 +166,9 @@ fn every_row() {
         (
             "2xx in Proceeding",
             &[(9, Some(Trying)), (20, Some(Success))],
-            &[Deliver, Accepted],
+            &[Deliver, Answered],
             "Accepted m=32020",
-            &[Deliver, Accepted],
+            &[Deliver, Answered],
             "Accepted m=32020",
         ),
         (
@@ -246,9 +246,9 @@ fn every_row() {
         (
             "2xx after CANCEL",
             &[(9, Some(Trying)), (20, Some(Cancel)), (30, Some(Success))],
-            &[Deliver, Accepted],
+            &[Deliver, Answered],
             "Accepted m=32030",
-            &[Deliver, Accepted],
+            &[Deliver, Answered],
             "Accepted m=32030",
         ),
         (

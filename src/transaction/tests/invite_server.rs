@@ -49,13 +49,13 @@ const ABANDONED: &str = "Abandoned end=32009";
 
 #[test]
 fn every_row() {
-    use Action::{Accepted, Completed, Ended, Pass, PassAck, Replay, Send};
+    use Action::{Answered, Completed, Ended, Pass, PassAck, Replay, Send};
     let rows: &[Row] = &[
         ("an INVITE", &[], &[], "Proceeding", &[], "Proceeding"),
         ("again in Proceeding", &[(9, Some(Invite))], &[Replay], "Proceeding", &[Replay], "Proceeding"),
         ("100–199", &[(9, Some(Provisional))], &[Send], "Proceeding", &[Send], "Proceeding"),
-        ("2xx", &[(9, Some(Success))], &[Pass, Accepted], ACCEPTED, &[Pass, Accepted], ACCEPTED),
-        ("300–699", &[(9, Some(Failure))], &[Send], COMPLETED, &[Send], COMPLETED_TCP),
+        ("2xx", &[(9, Some(Success))], &[Pass, Answered], ACCEPTED, &[Pass, Answered], ACCEPTED),
+        ("300–699", &[(9, Some(Failure))], &[Send, Answered], COMPLETED, &[Send, Answered], COMPLETED_TCP),
         ("ACK of nothing", &[(9, Some(Ack))], &[], "Proceeding", &[], "Proceeding"),
         ("abandoned", &[(9, Some(Abandon))], &[Completed], ABANDONED, &[Completed], ABANDONED),
         ("again in Accepted: absorbed", &[(9, Some(Success)), (500, Some(Invite))], &[], ACCEPTED, &[], ACCEPTED),
@@ -114,7 +114,7 @@ fn an_unacknowledged_failure_is_sent_eleven_times_in_32_s() {
     let timers = Timers::default();
     let mut machine = InviteServer::new(false);
     machine.handle(Failure, &timers, ms(0));
-    assert_eq!(drain(&mut machine), [Action::Send]);
+    assert_eq!(drain(&mut machine), [Action::Send, Action::Answered]);
     let mut ladder = vec![];
     while let Some(at) = machine.poll_timeout() {
         machine.handle_timeout(&timers, at);

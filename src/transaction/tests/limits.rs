@@ -75,6 +75,37 @@ fn an_accepted_invite_gives_way_two_seconds_later_and_after_all_completed_ones()
 }
 
 #[test]
+fn a_refused_invite_gives_way_though_nobody_acknowledges_it() {
+    let mut tx = tables_of(1);
+    let invite = request("INVITE", "z9hG4bKx", 1);
+    let id = receive_new(&mut tx, &invite, 0);
+    respond(&mut tx, id, &invite, 404, 10);
+    assert_eq!(tx.open(), 0);
+    assert_eq!(receive(&mut tx, &msg(1), 2009), Inbound::Full);
+    receive_new(&mut tx, &msg(1), 2010);
+    assert_quiet(&mut tx);
+}
+
+#[test]
+fn for_bytes_what_completed_first_goes_first_and_nothing_that_is_open() {
+    let mut tx = tables();
+    let ids: Vec<_> = (0..5).map(|n| receive_new(&mut tx, &msg(n), 0)).collect();
+    for n in [3, 1, 2] {
+        respond(&mut tx, ids[n as usize], &msg(n), 200, 10);
+    }
+    asked(&mut tx);
+    let each = tx.held() / 3;
+    tx.relieve(3 * each);
+    assert_eq!(tx.len(), 5);
+    tx.relieve(3 * each - 1);
+    assert_eq!((tx.len(), asked(&mut tx).len()), (4, 1));
+    assert_eq!(receive(&mut tx, &msg(1), 20), Inbound::Retransmission, "3 went");
+    tx.relieve(0);
+    assert_eq!((tx.len(), tx.held(), tx.open()), (2, 0, 2));
+    assert_quiet(&mut tx);
+}
+
+#[test]
 fn what_is_restrained_repeats_no_more_than_its_allowance_and_still_answers_who_asks() {
     let invite = request("INVITE", "z9hG4bKx", 1);
     let size = response(&invite, 404, "b1").bytes().len();

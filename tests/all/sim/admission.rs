@@ -274,3 +274,61 @@ fn a_failure_is_repeated_to_somebody_never_served_up_to_three_times_the_bytes_of
         assert!((least..=most).contains(&heard), "{phone}: {heard}\n{}", world.ladder.join("\n"));
     }
 }
+
+#[test]
+fn who_guesses_passwords_is_throttled_like_who_guesses_names() {
+    let (mut world, phone, ip) = served(Setup::default());
+    world.quiet = true;
+    let guesser = SocketAddr::new(ip, 40_000);
+    for n in 0..10_000 {
+        let text = String::from_utf8_lossy(&guess("REGISTER", n, guesser, 0)).into_owned();
+        let credentials =
+            "Authorization: Digest username=\"u\", realm=\"r\", nonce=\"n\", uri=\"sip:x\", response=\"0\"\r\n";
+        sends(&mut world, guesser, text.replace("Contact:", &format!("{credentials}Contact:")).into());
+    }
+    // Ten seconds: sixty at once, and two a second, and those that were under way.
+    let arrived = arrived(&world, "REGISTER");
+    assert!((70..=100).contains(&arrived), "{arrived}");
+    world.register(phone);
+    world.run_for(SECOND);
+    assert!(world.phones[phone].registered());
+}
+
+#[test]
+fn answers_of_our_own_are_forgotten_before_anybody_is_refused_for_want_of_memory() {
+    const BUDGET: usize = 1 << 20;
+    let settings = Settings { max_bytes: BUDGET, max_failing: 0, ..Settings::default() };
+    let (mut world, phone, ip) = served(Setup { proxy: settings, ..Setup::default() });
+    let callee = world.ua_of_target("a");
+    let flooder = SocketAddr::new(ip, 40_000);
+    let long = "x".repeat(12_000);
+    for n in 0..300 {
+        for method in ["OPTIONS", "CANCEL"] {
+            let text = String::from_utf8_lossy(&guess(method, n, flooder, 0))
+                .replace(&format!("guess{n}\r"), &format!("{n}{long}\r"));
+            world.datagram(flooder, text.replace(&format!("sip:{n}@pbx.example.com SIP"), "sip:10.0.0.1 SIP").into());
+        }
+        assert!(world.core.levels().bytes <= BUDGET / 2 + 20_000, "{n}: {}", world.core.levels().bytes);
+    }
+    let caller = world.ua_of_phone(phone);
+    world.act(caller, |ua, now| ua.outside("INVITE", "sip:900@pbx.example.com", "", "v=0", now));
+    world.run_for(SECOND);
+    assert_eq!(world.uas[callee].got.len(), 1, "{}", world.ladder.join("\n"));
+    let cancels = world.core.facts().responses(Side::Phone, Method::Cancel, 4, Origin::Local);
+    assert_eq!(cancels, 300, "481 to each");
+}
+
+#[test]
+fn a_refused_invite_over_tcp_keeps_nothing_either() {
+    let (mut world, _, _) = served(Setup::default());
+    world.run_for(60 * SECOND);
+    let phone = world.phone(Transport::Tcp);
+    for n in 0..50 {
+        let text = String::from_utf8_lossy(&guess("INVITE", n, world.phones[phone].addr, 0))
+            .replace("Forwards: 70", "Forwards: 0");
+        world.phone_sends(phone, text.into());
+        world.run_for(2 * MILLI);
+    }
+    assert_eq!(heard(&world, phone, "483"), 50);
+    assert_eq!(world.core.transactions(), 0);
+}
