@@ -54,6 +54,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("store_writable", "gauge", &[]),
     ("strikes_voided_total", "counter", &[]),
     ("notifications_total", "counter", &["outcome"]),
+    ("hep_packets_total", "counter", &["outcome"]),
 ];
 
 /// Closed sets of label values, each of which exists from the start.
