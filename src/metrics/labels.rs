@@ -28,6 +28,7 @@ pub(super) const DROP_REASONS: &[&str] = &[
     "queue_full", // a peer reads too slowly
     "send_failed",
     "icmp_unmatched", // an ICMP error that quotes nothing of ours
+    "throttled",      // a request of a source whose requests fail all the time
     "draining",
     "other",
 ];

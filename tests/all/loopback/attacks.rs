@@ -317,6 +317,8 @@ async fn honest_handsets_notice_no_attack_from_their_own_address() {
             reports.push(report);
         }
         assert_eq!(metric(&holdline, "holdline_failovers_total{reason=\"register_failures\"} "), 0);
+        let throttled = metric(&holdline, "holdline_messages_dropped_total{reason=\"throttled\",side=\"phone\"} ");
+        assert!(throttled > 100, "{throttled}");
         (before, reports)
     });
     let (before, reports) = reports.await.unwrap();
