@@ -104,7 +104,8 @@ impl Config {
         let failover = failover(layers, source, transport)?;
         let tls = tls(layers, transport, srv_domain, &listeners.listen, &mut notes)?;
         let connect_timeout = layers.need("connect_timeout", |t| value::duration(t, MILLIS_100, TIMER_F))?;
-        let proxy = proxy(layers, domain, &listeners, &mut notes)?;
+        let memory = limits::memory(layers)?;
+        let proxy = ProxySettings { max_bytes: memory.messages, ..proxy(layers, domain, &listeners, &mut notes)? };
         if connect_timeout > proxy.attempt_timeout {
             notes.push(Note::warning("connect_timeout is longer than attempt_timeout, which ends a connect first"));
         }
@@ -121,7 +122,7 @@ impl Config {
                 proxy_protocol: layers.many("proxy_protocol", value::network)?,
                 tls,
                 connect_timeout,
-                limits: Limits { connections, held_bytes: limits::memory(layers)?.connections, ..Limits::default() },
+                limits: Limits { connections, held_bytes: memory.connections, ..Limits::default() },
                 allow: proxy.allow.clone(),
                 upstream_transport: transport,
             },
@@ -283,7 +284,6 @@ fn proxy(
         upstream_allow: layers.many("upstream_allow", value::network)?,
         max_transactions: layers.need("limit_transactions", |t| value::number(t, 16, 10_000_000))?,
         max_bindings: layers.need("limit_bindings", |t| value::number(t, 1, 10_000_000))?,
-        max_bytes: limits::memory(layers)?.messages,
         max_failing: layers.need("limit_failing", |t| value::number(t, 0, 100_000))?,
         max_datagram: layers.need("limit_datagram", |t| value::number(t, 1024, 65_535))?,
         ..ProxySettings::default()

@@ -80,7 +80,7 @@ impl Hep {
             && let Ok(room) = self.waiting.try_reserve()
         {
             self.held.fetch_add(size, Ordering::Relaxed);
-            // What it is a part of may be a large buffer of many datagrams.
+            // What it is a part of may be a large buffer of a stream.
             let bytes = Bytes::copy_from_slice(bytes);
             room.send(Copied { at: unix, leg: leg.clone(), direction, bytes });
         } else {

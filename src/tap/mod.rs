@@ -187,7 +187,7 @@ impl Look {
             direction: self.direction,
             handset: self.called.as_deref().or(self.handset.as_deref()).map(str::to_owned),
             call_id: self.call_id.clone(),
-            // A copy: what it is a part of may be a large buffer of many datagrams.
+            // A copy: what it is a part of may be a large buffer of a stream.
             bytes: Bytes::copy_from_slice(&self.bytes),
         }
     }

@@ -65,10 +65,6 @@ pub(super) struct Recent {
 impl Recent {
     pub(super) fn push(&mut self, mut failed: Failed, now: Instant, unix: Duration) {
         failed.passed.retain(|passed| passed.bytes.len() <= LONGEST);
-        for passed in &mut failed.passed {
-            // A copy: what it is a part of may be a large buffer of many datagrams.
-            passed.bytes = Bytes::copy_from_slice(&passed.bytes);
-        }
         let strike = failed.strike.is_some_and(|(strike, _)| strike);
         let ring = if strike { &mut self.strikes } else { &mut self.others };
         ring.push(Kept { failed, now, unix });

@@ -37,7 +37,7 @@ impl Exchange {
     }
 
     fn request_passed(&self) -> Passed {
-        let bytes = Bytes::copy_from_slice(self.request.bytes());
+        let bytes = self.request.bytes().clone();
         Passed { at: self.received_at, leg: Leg::new(&self.from, None), direction: Direction::In, bytes }
     }
 
@@ -77,6 +77,7 @@ impl Rooms<'_> {
             let leg = Leg::new(to, sent.leg.target.clone());
             passed.push(sent);
             if let Some(answer) = answer {
+                // What it is a part of may be a large buffer of a stream; everything else here has bytes of its own.
                 let bytes = Bytes::copy_from_slice(answer.bytes());
                 passed.push(Passed { at: now, leg, direction: Direction::In, bytes });
             }

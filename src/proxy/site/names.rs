@@ -76,8 +76,9 @@ impl Names {
 
     /// Takes our own Routes off the top of a phone's request: those with a user part that `key` made, and those that name us
     /// (phones preload `Route: <sip:holdline;lr>`). If none was, a lone foreign one on a request outside a dialog goes, too,
-    /// unless it names the domain or was `handed_out` by the PBX (RFC 3608): the next hop is the active target all the same. Routes below stay, and below our mark they stay even if they are
-    /// ours: a call between two handsets passes here twice, and those lead back from upstream to the other handset.
+    /// unless it names the domain or was `handed_out` by the PBX (RFC 3608): the next hop is the active target all the same.
+    /// Routes below stay, and below our mark they stay even if they are ours: a call between two handsets passes here twice,
+    /// and those lead back from upstream to the other handset.
     pub(crate) fn pop_routes(
         &self,
         msg: &Message,

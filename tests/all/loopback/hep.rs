@@ -12,8 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 
-use super::process::{Holdline, command};
-use super::stage::{Setup, Stage, Theatre, registered};
+use super::stage::{Setup, Stage, registered};
 use crate::support::installed::installed;
 use crate::support::ports::free_port;
 use crate::support::process::{Process, Signal};
@@ -140,12 +139,7 @@ async fn hep_sends_the_wanted_methods_over_tcp_and_over_verified_tls() {
             }
         });
         let setup = Setup::new().with(&[&format!("--hep={scheme}://localhost:{port}"), "--hep-methods=OPTIONS,INFO"]);
-        let theatre = Theatre::open(&setup).await;
-        let mut command = command(&theatre.arguments(&setup));
-        command.env("SSL_CERT_FILE", &authority.file);
-        let holdline = Holdline::start_with(command).await;
-        holdline.until_page("/readyz", 200).await;
-        let stage = theatre.with(holdline);
+        let stage = setup.start_with(|command| _ = command.env("SSL_CERT_FILE", &authority.file)).await;
         let phone = stage.phone("204");
         registered(phone.register().await);
         assert_eq!(stage.servers[0].send("OPTIONS", "204@pbx.example").await, 200);

@@ -12,8 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::process::{Holdline, command};
-use super::stage::{Setup, Stage, Theatre, registered};
+use super::stage::{Setup, Stage, registered};
 use crate::support::ports::free_port;
 use crate::support::wait::{PATIENCE, in_time, until};
 use crate::transport::certificates::Authority;
@@ -155,13 +154,8 @@ async fn notify_verifies_a_receiver_behind_tls() {
         let got = receive(listener, &[200], Some(config));
         let setup =
             Setup::new().with(&[&format!("--on-rollover=https://localhost:{}/", address.port()), "--log-level=debug"]);
-        let theatre = Theatre::open(&setup).await;
-        let mut command = command(&theatre.arguments(&setup));
         // What the system's authorities are, for this one.
-        command.env("SSL_CERT_FILE", &authority.file);
-        let holdline = Holdline::start_with(command).await;
-        holdline.until_page("/readyz", 200).await;
-        let stage = theatre.with(holdline);
+        let stage = setup.start_with(|command| _ = command.env("SSL_CERT_FILE", &authority.file)).await;
         roll_over(&stage).await;
         if trusted {
             stage.holdline.until(DELIVERED, 1).await;

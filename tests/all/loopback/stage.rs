@@ -6,8 +6,9 @@ use holdline::agents::dns::{self, Srv};
 use holdline::agents::phone::{self, Phone, RegisterOutcome};
 use holdline::agents::wire::Timers;
 use holdline::flow::Transport;
+use tokio::process::Command;
 
-use super::process::Holdline;
+use super::process::{Holdline, command};
 use super::server::{Cast, Server};
 
 /// Long enough that no refresh comes in between.
@@ -55,8 +56,15 @@ impl Setup {
 
     /// Starts all of it.
     pub(crate) async fn start(self) -> Stage {
+        self.start_with(|_| {}).await
+    }
+
+    /// The same, with a change to the command before it runs.
+    pub(crate) async fn start_with(self, prepare: impl FnOnce(&mut Command)) -> Stage {
         let theatre = Theatre::open(&self).await;
-        let holdline = Holdline::start(&theatre.arguments(&self)).await;
+        let mut command = command(&theatre.arguments(&self));
+        prepare(&mut command);
+        let holdline = Holdline::start_with(command).await;
         holdline.until_page("/readyz", 200).await;
         theatre.with(holdline)
     }
