@@ -1,4 +1,5 @@
-//! What the rest of Holdline asks of a message. Nothing is cached: each answer is a short walk over the header spans.
+//! What the rest of Holdline asks of a message, beside what [`Message`] knows from reading it: each answer is a short walk over
+//! the header spans.
 
 use super::header::full_name;
 use super::list::{Elements, Param};
@@ -13,6 +14,21 @@ pub struct CSeq {
     pub number: u32,
     /// The method's bytes.
     pub method: Span,
+}
+
+impl CSeq {
+    /// `None` where it cannot be read, or the number has more than 32 bits.
+    pub(super) fn parse(buf: &[u8], value: Span) -> Option<CSeq> {
+        let digits = value.of(buf).iter().take_while(|b| b.is_ascii_digit()).count();
+        let split = value.at() + digits;
+        let method = Span::new(split, value.to()).trim(buf);
+        let apart = buf.get(split).is_some_and(|b| is_lws(*b));
+        if !apart || method.is_empty() || !method.of(buf).iter().all(|b| is_token(*b)) {
+            return None;
+        }
+        let number = u32::try_from(number(&buf[value.at()..split])?).ok()?;
+        Some(CSeq { number, method })
+    }
 }
 
 /// One element of Contact (RFC 3261 §20.10).
@@ -49,29 +65,12 @@ impl Message {
         Elements::new(self, name)
     }
 
-    /// The topmost Via; `None` if there is none, or it cannot be read.
-    pub fn top_via(&self) -> Option<Via> {
-        self.vias().next().flatten()
-    }
-
     /// Every Via from the top down; `None` for one that cannot be read.
     pub fn vias(&self) -> impl Iterator<Item = Option<Via>> {
-        Elements::new(self, Name::Via).map(|element| Via::parse(self.bytes(), element.span))
-    }
-
-    /// The first CSeq; `None` if absent or unreadable, or the number has more than 32 bits.
-    pub fn cseq(&self) -> Option<CSeq> {
-        let buf: &[u8] = self.bytes();
-        let value = self.first(Name::CSeq)?.value;
-        let digits = value.of(buf).iter().take_while(|b| b.is_ascii_digit()).count();
-        let split = value.at() + digits;
-        let method = Span::new(split, value.to()).trim(buf);
-        let apart = buf.get(split).is_some_and(|b| is_lws(*b));
-        if !apart || method.is_empty() || !method.of(buf).iter().all(|b| is_token(*b)) {
-            return None;
-        }
-        let number = u32::try_from(number(&buf[value.at()..split])?).ok()?;
-        Some(CSeq { number, method })
+        Elements::new(self, Name::Via).enumerate().map(|(place, element)| match place {
+            0 => self.top_via().copied(),
+            _ => Via::parse(self.bytes(), element.span),
+        })
     }
 
     /// The Call-ID; empty if absent.
@@ -83,16 +82,6 @@ impl Message {
     #[must_use]
     pub fn call_id_shown(&self) -> Shown<'_> {
         Shown(self.call_id())
-    }
-
-    /// From; `None` if absent or unreadable.
-    pub fn from(&self) -> Option<NameAddr> {
-        NameAddr::parse(self.bytes(), self.first(Name::From)?.value)
-    }
-
-    /// To; `None` if absent or unreadable.
-    pub fn to(&self) -> Option<NameAddr> {
-        NameAddr::parse(self.bytes(), self.first(Name::To)?.value)
     }
 
     /// It carries an answer to a challenge: Authorization or Proxy-Authorization.

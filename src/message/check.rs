@@ -4,9 +4,9 @@
 //! strict where they can, because that is how a message is smuggled past one of them.
 
 use super::fault::Fault;
-use super::list::{Elements, end_of_quoted, find_outside};
+use super::list::{Elements, find_outside};
 use super::scan::{Length, Message};
-use super::{Method, Name, NameAddr, Params, Scheme, Span, Uri, Via, is_lws, is_token, number};
+use super::{Method, Name, NameAddr, Params, Scheme, Span, Uri, Via, is_lws, number};
 use crate::flow::Transport;
 
 /// A message that is refused.
@@ -157,8 +157,10 @@ impl Message {
             let mut rest = header.value;
             loop {
                 let comma = find_outside(buf, rest, b',');
-                match Via::parse(buf, Span::new(rest.at(), comma)) {
-                    Some(via) if !has_odd_params(buf, via.params) => {
+                let element = Span::new(rest.at(), comma).trim(buf);
+                let read = self.top_via().copied().filter(|top| top.whole == element);
+                match read.or_else(|| Via::parse(buf, element)) {
+                    Some(via) if !via.odd => {
                         if !via.is_sip2(buf) {
                             return Some(Fault::ViaProtocol);
                         }
@@ -190,7 +192,7 @@ impl Message {
                 Some(_) => {}
             }
         }
-        if self.is_request() && has_headers(self.request_uri().of(self.bytes())) {
+        if self.target().is_some_and(|uri| !uri.headers.is_empty()) {
             return Some(Fault::UriHeaders);
         }
         self.contact_fault()
@@ -225,33 +227,14 @@ fn has_bare_comma(buf: &[u8], addr: NameAddr) -> bool {
     addr.bracketed && display.first() != Some(&b'"') && memchr::memchr(b',', display).is_some()
 }
 
-/// True for a parameter whose name is no token, or whose value has a quote or an angle bracket where none may be: where it
-/// ends, and which tag or branch comes after it, depends on who reads it (RFC 3261 §25.1, `generic-param`).
+/// True where a parameter is odd, see [`Param::is_odd`](super::Param::is_odd).
 fn has_odd_params(buf: &[u8], params: Span) -> bool {
-    Params::new(buf, params).any(|param| {
-        let name = param.name.of(buf);
-        name.is_empty() || !name.iter().all(|b| is_token(*b)) || param.value.is_some_and(|value| is_odd(buf, value))
-    })
-}
-
-fn is_odd(buf: &[u8], value: Span) -> bool {
-    if value.of(buf).first() == Some(&b'"') {
-        return end_of_quoted(buf, value.at(), value.to()) != Some(value.to());
-    }
-    memchr::memchr3(b'"', b'<', b'>', value.of(buf)).is_some()
+    Params::new(buf, params).any(|param| param.is_odd(buf))
 }
 
 /// True for a URI of another scheme than `sip:` and `sips:`.
 fn is_foreign(buf: &[u8], uri: Span) -> bool {
     Uri::parse(buf, uri).is_some_and(|uri| !matches!(uri.scheme, Scheme::Sip | Scheme::Sips))
-}
-
-/// True for a `sip:` or `sips:` URI with a header part. A `?` in the user part is none.
-fn has_headers(uri: &[u8]) -> bool {
-    if memchr::memchr(b'?', uri).is_none() {
-        return false;
-    }
-    Uri::parse(uri, Span::new(0, uri.len())).is_some_and(|parsed| !parsed.headers.is_empty())
 }
 
 #[cfg(test)]

@@ -2,13 +2,12 @@
 
 mod vias;
 
-use std::io::Write;
-
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub(super) use vias::Stamp;
 
+use super::digits::push_number;
 use super::list::Elements;
 use super::scan::Message;
 use super::{Element, Header, Name, Span};
@@ -57,7 +56,7 @@ impl<'m> Edit<'m> {
     /// Sets Max-Forwards, adding it where it is absent.
     pub fn set_max_forwards(&mut self, n: u32) {
         let mut text = SmallVec::<[u8; 16]>::new();
-        let _ = write!(text, "{n}");
+        push_number(&mut text, n);
         match self.message.first(Name::MaxForwards) {
             Some(header) => self.replace(header.value, &text),
             None => self.add_after_vias("Max-Forwards", &text),
@@ -109,7 +108,7 @@ impl<'m> Edit<'m> {
     pub fn say_length(&mut self) {
         if self.message.first(Name::ContentLength).is_none() {
             let mut text = SmallVec::<[u8; 16]>::new();
-            let _ = write!(text, "{}", self.message.body().len());
+            push_number(&mut text, self.message.body().len() as u32);
             self.add_last("Content-Length", &text);
         }
     }

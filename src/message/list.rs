@@ -1,7 +1,7 @@
 //! Comma lists and parameters (RFC 3261 §7.3.1), with quoted strings and angle brackets respected.
 
 use super::scan::Message;
-use super::{Header, Name, Span, is_lws};
+use super::{Header, Name, Span, is_lws, is_token};
 
 /// One element of a comma list that may run over several header lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +50,12 @@ impl Iterator for Split<'_> {
 pub(crate) fn find_outside(buf: &[u8], span: Span, wanted: u8) -> usize {
     let end = span.to().min(buf.len());
     let mut at = span.at();
-    while at < end {
+    while let Some(hit) = buf.get(at..end).and_then(|rest| memchr::memchr3(b'"', b'<', wanted, rest)) {
+        at += hit;
         match buf[at] {
             b'"' => at = end_of_quoted(buf, at, end).unwrap_or(end),
             b'<' => at = memchr::memchr(b'>', &buf[at..end]).map_or(end, |n| at + n + 1),
-            byte if byte == wanted => return at,
-            _ => at += 1,
+            _ => return at,
         }
     }
     end
@@ -142,6 +142,22 @@ pub struct Param {
     pub whole: Span,
 }
 
+impl Param {
+    /// True for a name that is no token, and for a value that has a quote or an angle bracket where none may be: where it ends, and
+    /// which tag or branch comes after it, depends on who reads it (RFC 3261 §25.1, `generic-param`).
+    pub(super) fn is_odd(&self, buf: &[u8]) -> bool {
+        let name = self.name.of(buf);
+        name.is_empty() || !name.iter().all(|b| is_token(*b)) || self.value.is_some_and(|value| is_odd(buf, value))
+    }
+}
+
+fn is_odd(buf: &[u8], value: Span) -> bool {
+    if value.of(buf).first() == Some(&b'"') {
+        return end_of_quoted(buf, value.at(), value.to()) != Some(value.to());
+    }
+    memchr::memchr3(b'"', b'<', b'>', value.of(buf)).is_some()
+}
+
 /// The parameters in a span that starts at a `;` (an empty span has none). Empty ones (`;;`) are skipped.
 #[derive(Debug, Clone)]
 pub struct Params<'m> {
@@ -191,7 +207,8 @@ impl Iterator for Params<'_> {
                         equals = Some(to);
                         to += 1;
                     }
-                    _ => to += 1,
+                    // Past what neither ends nor divides a parameter.
+                    _ => to = to + 1 + span_of_text(&self.buf[to + 1..end]),
                 }
             }
             self.rest = Span::new(to, end);
@@ -204,6 +221,20 @@ impl Iterator for Params<'_> {
         }
     }
 }
+
+/// How many bytes at the front are part of a parameter's name or value, whatever stands around them.
+fn span_of_text(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| DIVIDES[usize::from(*byte)]).unwrap_or(bytes.len())
+}
+
+/// `;`, `=` and `"`.
+const DIVIDES: [bool; 256] = {
+    let mut table = [false; 256];
+    table[b';' as usize] = true;
+    table[b'=' as usize] = true;
+    table[b'"' as usize] = true;
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -16,9 +16,11 @@
 //! | `header` | [`Name`], [`Method`], [`Header`], compact names |
 //! | `list` | comma lists ([`Element`]) and parameters ([`Params`]) |
 //! | `uri`, `via`, `name_addr` | the three grammars that are looked into |
-//! | `access` | what the rest asks of a message: CSeq, tags, Contacts … |
+//! | `parts` | what every message is asked for several times, read once |
+//! | `access` | what the rest asks of a message: tags, lists, Contacts … |
 //! | `check`, `fault` | the shapes that are refused; the answer of each |
 //! | `edit`, `reply` | bytes out |
+//! | `digits` | addresses and numbers as text |
 //! | `shown` | what of a message may stand in a log |
 //! | `masked` | a message whose secrets are overwritten |
 //! | `framing` | streams into messages (RFC 3261 §18.3) |
@@ -26,6 +28,7 @@
 mod access;
 mod block;
 mod check;
+pub(crate) mod digits;
 mod edit;
 mod fault;
 mod framing;
@@ -34,6 +37,7 @@ mod list;
 mod masked;
 mod name_addr;
 mod normal;
+mod parts;
 mod reply;
 mod scan;
 mod shown;

@@ -1,14 +1,14 @@
 //! Holdline's own answers (RFC 3261 §8.2.6).
 
-use std::io::Write;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::digits::push_number;
 use super::edit::Stamp;
 use super::scan::Message;
-use super::{Header, Name, NameAddr, Params, Span, Via};
+use super::{Header, Name, NameAddr, Params, Span};
 
 /// An answer to a request, without a body: every Via, From, To, Call-ID and CSeq of the request are copied, whatever state
 /// they are in (a 400 copies what there is).
@@ -57,7 +57,11 @@ impl<'m> Reply<'m> {
     pub fn finish(self) -> Bytes {
         let request = self.request;
         let mut out = Vec::with_capacity(256 + request.header_end() as usize + self.extra.len());
-        let _ = write!(out, "SIP/2.0 {:03} {}\r\n", self.status, self.phrase);
+        let mut status: SmallVec<[u8; 4]> = SmallVec::new();
+        push_number(&mut status, u32::from(self.status));
+        for part in [b"SIP/2.0 ", &*status, b" ", self.phrase.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
         self.copy_vias(&mut out);
         for name in [Name::From, Name::To, Name::CallId, Name::CSeq] {
             if let Some(header) = request.first(name) {
@@ -82,8 +86,8 @@ impl<'m> Reply<'m> {
 
     fn copy_vias(&self, out: &mut Vec<u8>) {
         let stamp = self.source.and_then(|source| {
-            let via: Via = self.request.top_via()?;
-            Some(Stamp::new(self.request.bytes(), &via, source, true))
+            let via = self.request.top_via()?;
+            Some(Stamp::new(self.request.bytes(), via, source, true))
         });
         for (index, header) in self.request.all(Name::Via).enumerate() {
             match &stamp {

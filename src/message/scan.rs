@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes};
 
 use super::block::Block;
 use super::fault::Fault;
+use super::parts::Parts;
 use super::start_line::StartLine;
 use super::{Header, Method, Name, Span, is_token, normal, number};
 
@@ -14,6 +15,12 @@ pub const MAX_MESSAGE: usize = 65_535;
 #[derive(Debug, Clone)]
 pub struct Message {
     bytes: Bytes,
+    head: Box<Head>,
+}
+
+/// What was found, in a place of its own: a message changes hands often.
+#[derive(Debug, Clone)]
+struct Head {
     request: bool,
     method: Method,
     method_span: Span,
@@ -21,6 +28,7 @@ pub struct Message {
     status: u16,
     reason: Span,
     block: Block,
+    parts: Parts,
     start_line_end: u32,
     body: Span,
     length: Length,
@@ -103,7 +111,7 @@ impl Message {
         }
         refuse_other_protocols(&bytes)?;
         let start = StartLine::parse(&bytes)?;
-        let mut message = Message {
+        let head = Head {
             request: start.request,
             method: start.method,
             method_span: start.method_span,
@@ -111,20 +119,22 @@ impl Message {
             status: start.status,
             reason: start.reason,
             block: Block::new(start.fault),
+            parts: Parts::default(),
             start_line_end: start.end as u32,
             body: Span::default(),
             length: Length::Absent,
             repaired: None,
-            bytes,
         };
-        let body_at = message.block.scan(&message.bytes, start.end);
+        let mut message = Message { bytes, head: Box::new(head) };
+        let body_at = message.head.block.scan(&message.bytes, start.end);
         message.find_body(body_at);
-        if !message.request {
+        message.head.parts = Parts::read(&message);
+        if !message.head.request {
             let cseq = message.cseq();
-            message.method_span = cseq.map_or(Span::empty(0), |cseq| cseq.method);
-            message.method = Method::of(message.method_span.of(&message.bytes));
+            message.head.method_span = cseq.map_or(Span::empty(0), |cseq| cseq.method);
+            message.head.method = Method::of(message.head.method_span.of(&message.bytes));
         }
-        if form == Form::Any && (message.block.folded || message.block.fault.is_some()) {
+        if form == Form::Any && (message.head.block.folded || message.head.block.fault.is_some()) {
             message.normalise();
         }
         Ok(message)
@@ -133,19 +143,23 @@ impl Message {
     /// Read again from its repaired and unfolded bytes, as far as it can be.
     #[cold]
     fn normalise(&mut self) {
-        let (blank, body) = (self.block.end as usize, self.body.at());
-        let closed = match self.block.fault {
+        let (blank, body) = (self.head.block.end as usize, self.head.body.at());
+        let closed = match self.head.block.fault {
             Some(Fault::BareLf) => normal::with_crlf(&self.bytes, blank, body),
             Some(Fault::NoBlankLine) => normal::with_blank_line(&self.bytes, blank),
             _ => None,
         };
         if let Some(closed) = closed.and_then(|bytes| Message::read(Bytes::from(bytes), Form::Normal).ok()) {
-            *self = Message { repaired: self.block.fault, ..closed };
+            let fault = self.head.block.fault;
+            *self = closed;
+            self.head.repaired = fault;
         }
-        if self.block.folded && self.block.fault.is_none() {
-            let bytes = normal::unfolded(&self.bytes, self.block.end as usize);
+        if self.head.block.folded && self.head.block.fault.is_none() {
+            let bytes = normal::unfolded(&self.bytes, self.head.block.end as usize);
             if let Ok(unfolded) = Message::read(Bytes::from(bytes), Form::Normal) {
-                *self = Message { repaired: self.repaired, ..unfolded };
+                let repaired = self.head.repaired;
+                *self = unfolded;
+                self.head.repaired = repaired;
             }
         }
     }
@@ -155,10 +169,10 @@ impl Message {
         let mut end = self.bytes.len();
         if let Some(header) = self.first(Name::ContentLength) {
             match number(header.value.of(&self.bytes)) {
-                None => self.length = Length::NotANumber,
-                Some(n) if n > available as u64 => self.length = Length::Beyond,
+                None => self.head.length = Length::NotANumber,
+                Some(n) if n > available as u64 => self.head.length = Length::Beyond,
                 Some(n) => {
-                    self.length = Length::Fits;
+                    self.head.length = Length::Fits;
                     end = at + n as usize;
                     if end < self.bytes.len() {
                         self.bytes.truncate(end);
@@ -166,7 +180,7 @@ impl Message {
                 }
             }
         }
-        self.body = Span::new(at, end);
+        self.head.body = Span::new(at, end);
     }
 
     /// The message: without line ends before it, bytes beyond Content-Length, and folds.
@@ -176,49 +190,49 @@ impl Message {
 
     /// True for a request.
     pub fn is_request(&self) -> bool {
-        self.request
+        self.head.request
     }
 
     /// The method; of a response, that in its CSeq (`Other` if that cannot be read).
     pub fn method(&self) -> Method {
-        self.method
+        self.head.method
     }
 
     /// The exact bytes of the method; of a response, that in its CSeq (empty if that cannot be read).
     pub fn method_name(&self) -> &[u8] {
-        self.method_span.of(&self.bytes)
+        self.head.method_span.of(&self.bytes)
     }
 
     /// The Request-URI; empty for a response.
     pub fn request_uri(&self) -> Span {
-        self.uri
+        self.head.uri
     }
 
     /// The status of a response, 100 … 699; 0 for a request.
     pub fn status(&self) -> u16 {
-        self.status
+        self.head.status
     }
 
     /// The reason phrase of a response, any bytes; empty for a request.
     pub fn reason(&self) -> &[u8] {
-        self.reason.of(&self.bytes)
+        self.head.reason.of(&self.bytes)
     }
 
     /// Where a response's three digits stand (RFC 3261 §7.2); empty in a request.
     #[must_use]
     pub fn status_span(&self) -> Span {
         // `Message::scan` skipped what stood before the start line.
-        if self.request { Span::empty(0) } else { Span::new("SIP/2.0 ".len(), "SIP/2.0 200".len()) }
+        if self.head.request { Span::empty(0) } else { Span::new("SIP/2.0 ".len(), "SIP/2.0 200".len()) }
     }
 
     /// The header lines, in order.
     pub fn headers(&self) -> &[Header] {
-        &self.block.headers
+        &self.head.block.headers
     }
 
     /// The first line of this name. For [`Name::Other`]: the first line of an unlisted name.
     pub fn first(&self, name: Name) -> Option<&Header> {
-        self.block.headers.get(self.first_index(name)?)
+        self.head.block.headers.get(self.first_index(name)?)
     }
 
     /// Keeps its bytes in a place of their own: those of a message from a stream are a part of what was read, and would keep
@@ -229,43 +243,47 @@ impl Message {
 
     /// The body: Content-Length bytes, or without one the rest of the datagram.
     pub fn body(&self) -> &[u8] {
-        self.body.of(&self.bytes)
+        self.head.body.of(&self.bytes)
     }
 
     /// Where the body is.
     pub fn body_span(&self) -> Span {
-        self.body
+        self.head.body
     }
 
     pub(crate) fn first_index(&self, name: Name) -> Option<usize> {
-        self.block.first_index(name)
+        self.head.block.first_index(name)
     }
 
     pub(crate) fn is_repeated(&self, name: Name) -> bool {
-        self.block.is_repeated(name)
+        self.head.block.is_repeated(name)
     }
 
     /// The offset behind the start line.
     pub(crate) fn start_line_end(&self) -> u32 {
-        self.start_line_end
+        self.head.start_line_end
     }
 
     /// The offset of the blank line.
     pub(crate) fn header_end(&self) -> u32 {
-        self.block.end
+        self.head.block.end
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.head.parts
     }
 
     pub(crate) fn length(&self) -> Length {
-        self.length
+        self.head.length
     }
 
     pub(crate) fn fault(&self) -> Option<Fault> {
-        self.block.fault
+        self.head.block.fault
     }
 
     /// The fault that was repaired: nothing on a datagram, and a reason to refuse the message on a stream.
     pub(crate) fn repaired(&self) -> Option<Fault> {
-        self.repaired
+        self.head.repaired
     }
 }
 
@@ -291,6 +309,12 @@ fn refuse_other_protocols(bytes: &Bytes) -> Result<(), ScanError> {
 mod tests {
     use super::super::MAX_HEADER_LINES;
     use super::*;
+
+    /// glibc keeps freed blocks of up to 1032 bytes at hand; larger ones cost a search and a merge each time.
+    #[test]
+    fn what_every_message_allocates_stays_small() {
+        assert!(size_of::<Head>() <= 1_032, "{} bytes", size_of::<Head>());
+    }
 
     fn scan(text: &[u8]) -> Result<Message, ScanError> {
         Message::scan(Bytes::copy_from_slice(text))

@@ -144,12 +144,21 @@ pub(crate) fn end_of_host(buf: &[u8], start: usize, end: usize) -> Option<usize>
         return valid.then_some(start + close + 1);
     }
     // '_' is no host character, but it is seen in real names; a byte over 127 is somebody's raw IDN.
-    let len = bytes
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_') || !b.is_ascii())
-        .count();
+    let len = bytes.iter().position(|byte| !HOST[usize::from(*byte)]).unwrap_or(bytes.len());
     (len > 0).then_some(start + len)
 }
+
+/// Letters, digits, `-`, `.`, `_`, and all beyond ASCII.
+const HOST: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let c = byte as u8;
+        table[byte] = c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

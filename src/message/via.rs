@@ -25,6 +25,8 @@ pub struct Via {
     pub received: Option<Param>,
     /// `rport`, RFC 3581, with or without value.
     pub rport: Option<Param>,
+    /// A parameter's name or value is one that two parsers could read in two ways.
+    pub(super) odd: bool,
 }
 
 impl Via {
@@ -59,6 +61,7 @@ impl Via {
             branch: None,
             received: None,
             rport: None,
+            odd: false,
         };
         for param in Params::new(buf, params) {
             via.note(buf, param);
@@ -68,6 +71,7 @@ impl Via {
 
     fn note(&mut self, buf: &[u8], param: Param) {
         let name = param.name.of(buf);
+        self.odd |= param.is_odd(buf);
         if self.branch.is_none() && name.eq_ignore_ascii_case(b"branch") {
             self.branch = param.value.filter(|value| !value.is_empty());
         } else if self.received.is_none() && name.eq_ignore_ascii_case(b"received") {

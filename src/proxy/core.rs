@@ -20,7 +20,7 @@ use super::registrar::StoredBinding;
 use super::registrar::bindings::Change;
 use super::traced::Leg;
 use crate::flow::{Flow, Side, Transport};
-use crate::message::{Message, Uri};
+use crate::message::Message;
 use crate::upstream::{RollError, Rollover, Upstream};
 
 /// Everything between the sockets, without I/O, clock or chance.
@@ -194,7 +194,7 @@ impl Core {
     #[must_use]
     pub fn called(&self, request: &Message) -> Option<Arc<str>> {
         let buf = request.bytes();
-        let user = Uri::parse(buf, request.request_uri())?.user?;
+        let user = request.target()?.user?;
         let id = self.house.site.key.verify(user.of(buf))?;
         self.house.registrar.bindings().get(&id).map(|binding| binding.aor.clone())
     }

@@ -1,12 +1,15 @@
-//! A hasher for tables keyed by numbers that Holdline gave out itself.
+//! A hasher for tables keyed by numbers that Holdline gave out itself, or that are hashes under its key.
 //!
 //! No peer chooses them, so nobody can make them collide, and the standard hasher's protection would only cost time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A table keyed by our own numbers. Never for keys that come off the wire.
 pub(super) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// A set of our own numbers, likewise.
+pub(super) type NumberSet<K> = HashSet<K, BuildHasherDefault<NumberHasher>>;
 
 /// Multiplies and folds (Fibonacci hashing): one step for each number written.
 #[derive(Debug, Default, Clone, Copy)]

@@ -1,11 +1,11 @@
 //! The Vias of a message: ours on top and off again, the mark of where a request came from, and what a response lacks.
 
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
 use super::Edit;
+use crate::message::digits::{ip_literal, push_ip, push_number};
 use crate::message::list::Elements;
 use crate::message::scan::Message;
 use crate::message::{Name, Span, Via};
@@ -44,7 +44,7 @@ impl Edit<'_> {
         for header in self.message.all(Name::Via) {
             self.remove(header.line);
         }
-        let stamp = request.top_via().map(|via| Stamp::new(request.bytes(), &via, source, true));
+        let stamp = request.top_via().map(|via| Stamp::new(request.bytes(), via, source, true));
         let mut lines: SmallVec<[u8; 512]> = SmallVec::new();
         for (index, header) in request.all(Name::Via).enumerate() {
             match stamp.as_ref().filter(|_| index == 0) {
@@ -61,7 +61,7 @@ impl Edit<'_> {
     /// `fill_rport`: the value of `rport` is filled in, where the parameter is present.
     pub fn stamp_via(&mut self, source: SocketAddr, fill_rport: bool) {
         let Some(via) = self.message.top_via() else { return };
-        let stamp = Stamp::new(self.message.bytes(), &via, source, fill_rport);
+        let stamp = Stamp::new(self.message.bytes(), via, source, fill_rport);
         if let Some((span, port)) = &stamp.rport {
             self.replace(*span, port);
         }
@@ -95,23 +95,24 @@ impl Stamp {
         let mut stamp = Stamp { rport: None, received: None };
         if let Some(param) = via.rport.filter(|_| fill_rport) {
             let mut text = SmallVec::new();
-            let _ = write!(text, "={}", source.port());
+            text.push(b'=');
+            push_number(&mut text, u32::from(source.port()));
             stamp.rport =
                 Some((Span { start: param.name.end, end: param.value.map_or(param.name.end, |v| v.end) }, text));
         }
-        let host = via.host.of(buf);
-        let claimed = std::str::from_utf8(host).ok().map(|host| host.trim_matches(['[', ']']));
-        let same = claimed.and_then(|host| host.parse::<IpAddr>().ok()) == Some(source.ip().to_canonical());
+        let ip = source.ip().to_canonical();
+        let same = ip_literal(via.host.of(buf)) == Some(ip);
         if same && via.rport.is_none() && via.received.is_none() {
             return stamp;
         }
         let mut text = SmallVec::new();
-        let ip = source.ip().to_canonical();
         stamp.received = Some(if let Some(param) = via.received {
-            let _ = write!(text, "={ip}");
+            text.push(b'=');
+            push_ip(&mut text, ip);
             (Span { start: param.name.end, end: param.value.map_or(param.name.end, |v| v.end) }, text)
         } else {
-            let _ = write!(text, ";received={ip}");
+            text.extend_from_slice(b";received=");
+            push_ip(&mut text, ip);
             (Span::empty(via.whole.to()), text)
         });
         stamp

@@ -84,7 +84,7 @@ impl Exchange {
             id: None,
             server,
             method: request.method(),
-            request: Box::new(request),
+            request,
             from: from.clone(),
             kept: None,
             kind,

@@ -18,7 +18,7 @@ mod slots;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,7 @@ pub(super) struct Exchange {
     /// Its own number, once it is in the table.
     id: Option<ExchangeId>,
     pub server: ServerId,
-    /// In a box of its own: an exchange stays small enough for the allocator's quick lists.
-    pub request: Box<Message>,
+    pub request: Message,
     pub method: Method,
     /// Where the request came from.
     pub from: Edge,
@@ -228,7 +227,7 @@ pub(super) struct Exchanges {
     table: Slots<Box<Exchange>>,
     pub index: Index,
     /// REGISTERs in progress.
-    calls: HashMap<CallKey, ExchangeId>,
+    calls: NumberMap<CallKey, ExchangeId>,
     timers: BinaryHeap<Reverse<(Instant, ExchangeId)>>,
 }
 

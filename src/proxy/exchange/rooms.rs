@@ -17,7 +17,7 @@ use crate::proxy::flows::table::Lease;
 use crate::proxy::inbound::rank;
 use crate::proxy::inbound::route::{Destination, begins_dialog};
 use crate::proxy::journal::{Direction, Journal, Origin, PATH_MTU, Registrant};
-use crate::proxy::marks::{BindingId, RouteMark};
+use crate::proxy::marks::{BindingId, IdParts, RouteMark};
 use crate::proxy::registrar::bindings::Binding;
 use crate::proxy::registrar::{Answer, Registering, Registrar, UNREGISTERED};
 use crate::proxy::site::Site;
@@ -185,8 +185,9 @@ impl Rooms<'_> {
         let (request, from) = (&exchange.request, &exchange.from);
         match &mut exchange.kind {
             Kind::Register(state) => {
-                let known = |id: &BindingId, contact: &[u8]| self.registrar.known(id, contact, from);
-                let (forwarded, upward) = wire::register::up(request, from, to, self.site, known)?;
+                let known =
+                    |parts: &IdParts<'_>, contact: &[u8]| self.registrar.known(parts, contact, from, &self.site.key);
+                let (forwarded, upward) = wire::register::up((request, &state.aor), from, to, self.site, known)?;
                 let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
                 self.registrar.note(&what, &upward, now).map_err(|_| Refusal::new(503, "Binding table full"))?;
                 if upward.plain {

@@ -72,6 +72,7 @@ impl Lookups<'_> {
             no_sips(request)?;
         }
         self.admits_work(request)?;
+        let mut marked = None;
         if request.first(Name::Route).is_some() {
             let (key, local) = (&self.site.key, Some(from.local));
             let popped = self.site.names.pop_routes(request, &mut Edit::new(request), key, local, |uri| {
@@ -83,14 +84,16 @@ impl Lookups<'_> {
             if popped.foreign {
                 foreign(from.remote);
             }
+            marked = popped.mark;
         }
-        Ok(self.dialog_target(request).map_or(Destination::Active, Destination::Target))
+        Ok(self.dialog_target(request, marked).map_or(Destination::Active, Destination::Target))
     }
 
     /// The target of the dialog that a handset's request belongs to. The mark says so, also where the To tag is missing: nobody
-    /// else makes one, and a handset has it from a dialog.
-    fn dialog_target(&self, request: &Message) -> Option<TargetId> {
-        let (_, target) = mark(request, &self.site.key)?;
+    /// else makes one, and a handset has it from a dialog. `marked`: what its Routes say, as far as they were looked at.
+    fn dialog_target(&self, request: &Message, marked: Option<(BindingId, u32)>) -> Option<TargetId> {
+        let key = &self.site.key;
+        let (_, target) = marked_uri(request, key).or(marked).or_else(|| mark(request, key))?;
         self.upstream.target_numbered(target).map(|target| target.label.clone())
     }
 
@@ -109,7 +112,7 @@ impl Lookups<'_> {
             let user = Uri::parse(buf, route.uri)?.user?;
             key.verify(user.of(buf))
         });
-        let by_uri = || key.verify(Uri::parse(buf, request.request_uri())?.user?.of(buf));
+        let by_uri = || key.verify(request.target()?.user?.of(buf));
         let Some(id) = by_route.or_else(by_uri) else {
             if request.method() == Method::Options && self.names_us(request, from) {
                 return Ok(Destination::Holdline);
@@ -124,7 +127,7 @@ impl Lookups<'_> {
     /// A Request-URI that names us, and nobody behind us.
     fn names_us(&self, request: &Message, from: &Edge) -> bool {
         let buf = request.bytes();
-        Uri::parse(buf, request.request_uri()).is_some_and(|uri| {
+        request.target().is_some_and(|uri| {
             let (host, local) = (uri.host.of(buf), Some(from.local));
             uri.user.is_none() && self.site.names.is_ours(from.side, host, uri.port, local)
         })
@@ -155,10 +158,14 @@ impl Lookups<'_> {
 /// handset's binding and [`Target::number`](crate::upstream::Target::number) of the target.
 pub(crate) fn mark(request: &Message, key: &Key) -> Option<(BindingId, u32)> {
     let buf = request.bytes();
-    let routes = request.list(Name::Route).take(2).filter_map(|element| {
+    let mut routes = request.list(Name::Route).take(2).filter_map(|element| {
         let route = NameAddr::parse(buf, element.span)?;
-        Uri::parse(buf, route.uri)
+        Uri::parse(buf, route.uri)?.user
     });
-    let mut uris = Uri::parse(buf, request.request_uri()).into_iter().chain(routes);
-    uris.find_map(|uri| key.verify_route_mark(uri.user?.of(buf)))
+    marked_uri(request, key).or_else(|| routes.find_map(|user| key.verify_route_mark(user.of(buf))))
+}
+
+/// The mark in the Request-URI.
+fn marked_uri(request: &Message, key: &Key) -> Option<(BindingId, u32)> {
+    key.verify_route_mark(request.target()?.user?.of(request.bytes()))
 }

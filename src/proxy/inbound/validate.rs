@@ -9,12 +9,12 @@ use crate::proxy::wire::Refusal;
 /// Loops and Proxy-Require.
 pub(crate) fn validate(side: Side, request: &Message, site: &Site) -> Result<(), Refusal> {
     let buf = request.bytes();
-    let hash = site.key.loop_hash(side, request.request_uri().of(buf));
+    let hash = || site.key.loop_hash(side, request.request_uri().of(buf));
     let looped = request.vias().flatten().filter_map(|via| via.branch).any(|branch| {
         let branch = branch.of(buf);
         // Upstream may send a call back to us for another handset (a spiral): only the same Request-URI in the
         // same direction is a loop. A handset that sends us what we sent is one in any case.
-        site.key.is_our_branch(branch) && (side == Side::Phone || site.key.loop_hash_of(branch) == Some(hash))
+        site.key.is_our_branch(branch) && (side == Side::Phone || site.key.loop_hash_of(branch) == Some(hash()))
     });
     if looped {
         return Err(Refusal::new(482, "Loop Detected"));

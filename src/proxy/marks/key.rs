@@ -7,6 +7,7 @@
 //! All IDs of one deployment come from one 32-byte key. Each use has its own key derived from it.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use ring::hmac;
@@ -25,7 +26,9 @@ const ID_TEXT: usize = 1 + base32::encoded_len(ID);
 
 /// Bytes of MAC under a route mark: what stands between a phone and somebody else's dialog.
 const MARK_CHECK: usize = 8;
-const MARK: usize = TAG + 4 + MARK_CHECK;
+/// What it is over: the binding's tag and the target's number.
+const SIGNED: usize = TAG + 4;
+const MARK: usize = SIGNED + MARK_CHECK;
 /// `r`, then 36 characters.
 const MARK_TEXT: usize = 1 + base32::encoded_len(MARK);
 
@@ -34,7 +37,8 @@ const MARK_TEXT: usize = 1 + base32::encoded_len(MARK);
 pub struct Key {
     tag: hmac::Key,
     check: SipKey,
-    route: hmac::Key,
+    route: SipKey,
+    route_before: hmac::Key,
     pub(super) branch: SipKey,
     pub(super) from_phone: SipKey,
     pub(super) from_upstream: SipKey,
@@ -52,7 +56,8 @@ impl Key {
         Key {
             tag: derived(b"holdline binding tag"),
             check: sip(b"holdline binding check"),
-            route: derived(b"holdline route mark"),
+            route: sip(b"holdline route mark, short"),
+            route_before: derived(b"holdline route mark"),
             branch: sip(b"holdline branch"),
             from_phone: sip(b"holdline loop hash, phone side"),
             hash: sip(b"holdline hash"),
@@ -77,6 +82,18 @@ impl Key {
         self.id_of_tag(first(mac.sign().as_ref()))
     }
 
+    /// A hash that no untrusted peer can aim at, over what [`Key::binding_id`] makes an ID of.
+    #[must_use]
+    pub fn hash_of_parts(&self, parts: &IdParts<'_>) -> u64 {
+        let (before, after) = parts.contact;
+        let has_instance = [u8::from(parts.instance.is_some())];
+        let instance = parts.instance.unwrap_or_default();
+        match parts.source.to_canonical() {
+            IpAddr::V4(ip) => self.hash(&[parts.aor, before, after, &has_instance, instance, &ip.octets()]),
+            IpAddr::V6(ip) => self.hash(&[parts.aor, before, after, &has_instance, instance, &ip.octets()]),
+        }
+    }
+
     /// The ID in a user part, if this key made it. User parts are case-sensitive (RFC 3261 §19.1.4): only the exact
     /// spelling passes.
     #[must_use]
@@ -86,26 +103,31 @@ impl Key {
         same(&id.0, user).then_some(id)
     }
 
-    /// The user part of a Record-Route: which binding a dialog belongs to and which target it was set up at.
+    /// The user part of a Record-Route: which binding a dialog belongs to and which target it was set up at, then 8 bytes of
+    /// SipHash over both.
     #[must_use]
     pub fn route_mark(&self, id: &BindingId, target: u32) -> RouteMark {
         let mut bytes = [0; MARK];
         bytes[..TAG].copy_from_slice(&id.tag());
-        bytes[TAG..TAG + 4].copy_from_slice(&target.to_be_bytes());
-        let mac = hmac::sign(&self.route, &bytes[..TAG + 4]);
-        bytes[TAG + 4..].copy_from_slice(&mac.as_ref()[..MARK_CHECK]);
+        bytes[TAG..SIGNED].copy_from_slice(&target.to_be_bytes());
+        let mac = self.route.hash(&bytes[..SIGNED]).to_be_bytes();
+        bytes[SIGNED..].copy_from_slice(&mac);
         let mut text = [b'r'; MARK_TEXT];
         base32::encode(&bytes, &mut text[1..]);
         RouteMark(text)
     }
 
-    /// Binding and target out of a Route's user part, if this key made it.
+    /// Binding and target out of a Route's user part, if this key made it. Only the exact spelling passes.
     #[must_use]
     pub fn verify_route_mark(&self, user: &[u8]) -> Option<(BindingId, u32)> {
         let bytes: [u8; MARK] = base32::decode(user.strip_prefix(b"r")?)?;
-        let id = self.id_of_tag(first(&bytes));
-        let target = u32::from_be_bytes(first(&bytes[TAG..]));
-        same(&self.route_mark(&id, target).0, user).then_some((id, target))
+        let (signed, mac) = bytes.split_at(SIGNED);
+        // A dialog that was set up under 0.1 has a mark of HMAC-SHA-256.
+        let before = || same(&hmac::sign(&self.route_before, signed).as_ref()[..MARK_CHECK], mac);
+        if !same(&self.route.hash(signed).to_be_bytes(), mac) && !before() {
+            return None;
+        }
+        Some((self.id_of_tag(first(signed)), u32::from_be_bytes(first(&signed[TAG..]))))
     }
 
     /// A short hash that no untrusted peer can aim at: for telling calls and handsets apart within this process.
@@ -163,8 +185,16 @@ pub struct IdParts<'a> {
 }
 
 /// `h` and 26 lower-case base32 characters: the user part of a Contact that Holdline handed to a PBX.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BindingId([u8; ID_TEXT]);
+
+/// An ID is a MAC: a part of its tag is as good as any hash of it.
+impl Hash for BindingId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from_le_bytes(first(&self.0[1..])));
+        state.write_u64(u64::from_le_bytes(first(&self.0[9..])));
+    }
+}
 
 impl BindingId {
     /// Below and above every ID, for ranges.
@@ -340,6 +370,14 @@ mod tests {
             changed[position] = if changed[position] == b'a' { b'b' } else { b'a' };
             assert_eq!(key.verify_route_mark(&changed), None, "position {position}");
         }
+    }
+
+    #[test]
+    fn a_mark_of_before_is_still_one() {
+        let key = key();
+        let before = b"ri33hqidmcgi3nepy32w3536aizomuaggna2a";
+        assert_eq!(key.verify_route_mark(before), Some((key.binding_id(&PARTS), 0xdead_beef)));
+        assert_ne!(key.route_mark(&key.binding_id(&PARTS), 0xdead_beef).as_str().as_bytes(), before);
     }
 
     #[test]

@@ -83,5 +83,7 @@ impl Binding {
 pub fn user_agent(msg: &Message) -> Box<str> {
     let value = msg.first(Name::UserAgent).map_or(&[][..], |header| msg.value(header));
     let printable = |&byte: &u8| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '?' };
-    value.iter().take(USER_AGENT).map(printable).collect()
+    let mut text = String::with_capacity(value.len().min(USER_AGENT));
+    text.extend(value.iter().take(USER_AGENT).map(printable));
+    text.into()
 }

@@ -9,7 +9,7 @@
 //! [`Bindings::poll_change`] until they are empty. Everything is bounded by the limit, the changes by what happened since they
 //! were last asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use super::keepalive::{KeepAlives, UdpFlow};
 use crate::flow::ConnId;
 use crate::proxy::ids::PathId;
 use crate::proxy::marks::BindingId;
+use crate::proxy::numbers::{NumberMap, NumberSet};
 use crate::upstream::TargetId;
 
 /// How many bindings one address of record may have. A PBX allows far fewer.
@@ -68,7 +69,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct Bindings {
     limit: usize,
-    entries: HashMap<BindingId, Entry>,
+    entries: NumberMap<BindingId, Entry>,
     confirmed: BTreeSet<(Instant, BindingId)>,
     unconfirmed: BTreeSet<(Instant, BindingId)>,
     by_aor: BTreeSet<(Arc<str>, BindingId)>,
@@ -80,7 +81,7 @@ pub struct Bindings {
     keepalives: KeepAlives,
     changed: VecDeque<BindingId>,
     /// What is in `changed`, which so names each binding once.
-    dirty: HashSet<BindingId>,
+    dirty: NumberSet<BindingId>,
     swept: Option<Instant>,
 }
 
@@ -90,7 +91,7 @@ impl Bindings {
     pub fn new(limit: usize) -> Self {
         Bindings {
             limit,
-            entries: HashMap::new(),
+            entries: NumberMap::default(),
             confirmed: BTreeSet::new(),
             unconfirmed: BTreeSet::new(),
             by_aor: BTreeSet::new(),
@@ -99,7 +100,7 @@ impl Bindings {
             paths: BTreeMap::new(),
             keepalives: KeepAlives::default(),
             changed: VecDeque::new(),
-            dirty: HashSet::new(),
+            dirty: NumberSet::default(),
             swept: None,
         }
     }

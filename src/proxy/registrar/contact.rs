@@ -49,9 +49,11 @@ pub enum Mode {
     Path,
 }
 
-/// How a REGISTER reached us.
+/// Whose REGISTER it is, and how it reached us.
 #[derive(Debug, Clone, Copy)]
-pub struct Source {
+pub struct Source<'a> {
+    /// The address of record, see [`aor`].
+    pub aor: &'a str,
     /// Where it came from.
     pub source: SocketAddr,
     /// What it came over.
@@ -129,8 +131,6 @@ pub struct Bound {
 /// A REGISTER that is not forwarded. The answer is always 400: a phone does not try such a request again as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContactRefusal {
-    /// To is missing, is no SIP or `tel:` URI, or is longer than [`MAX_AOR`].
-    BadTo,
     /// A Contact that cannot be read; or a URI with `?` or `,` outside `<>`, or with white space, quotes or brackets in it.
     BadContact,
     /// A Contact URI longer than [`MAX_CONTACT`].
@@ -150,7 +150,6 @@ impl ContactRefusal {
     #[must_use]
     pub fn phrase(self) -> &'static str {
         match self {
-            ContactRefusal::BadTo => "Bad To URI",
             ContactRefusal::BadContact => "Bad Contact",
             ContactRefusal::LongContact => "Contact Too Long",
             ContactRefusal::TooManyContacts => "Too Many Contacts",
@@ -170,7 +169,8 @@ pub fn aor(msg: &Message) -> Option<Box<str>> {
 pub fn aor_of(buf: &[u8], uri: Span) -> Option<Box<str>> {
     let uri = Uri::parse(buf, uri)?;
     let user = uri.user_part(buf);
-    let mut aor = Vec::new();
+    let host = uri.host.of(buf);
+    let mut aor = Vec::with_capacity(user.map_or(0, <[u8]>::len) + 1 + host.len());
     match (uri.scheme, user) {
         (Scheme::Sip | Scheme::Sips, Some(user)) => {
             aor.extend_from_slice(user);
@@ -180,7 +180,9 @@ pub fn aor_of(buf: &[u8], uri: Span) -> Option<Box<str>> {
         (Scheme::Tel, Some(number)) => aor.extend_from_slice(number),
         (Scheme::Tel, None) | (Scheme::Other, _) => return None,
     }
-    aor.extend(uri.host.of(buf).iter().map(u8::to_ascii_lowercase));
+    let before = aor.len();
+    aor.extend_from_slice(host);
+    aor[before..].make_ascii_lowercase();
     if aor.is_empty() || aor.len() > MAX_AOR {
         return None;
     }

@@ -9,6 +9,7 @@ pub mod contact;
 mod grants;
 mod keepalive;
 pub(super) mod phone_address;
+mod remembered;
 mod served;
 pub(super) mod service_routes;
 mod stored;
@@ -21,11 +22,12 @@ pub use self::stored::StoredBinding;
 use self::bindings::{Binding, Bindings, BindingsFull, Change, Reach, user_agent};
 use self::contact::{Known, Terms, Upward};
 use self::grants::Grants;
+use self::remembered::RememberedIds;
 use self::served::Served;
 use self::service_routes::ServiceRoutes;
 use super::edge::Edge;
 use super::ids::PathId;
-use super::marks::{BindingId, IdParts};
+use super::marks::{BindingId, IdParts, Key};
 use super::site::Site;
 use crate::flow::{ConnId, Flow};
 use crate::message::{Edit, Message, Name, NameAddr, Span, Uri};
@@ -81,6 +83,7 @@ pub(super) struct Registrar {
     least: u32,
     served: Served,
     service_routes: ServiceRoutes,
+    ids: RememberedIds,
 }
 
 impl Registrar {
@@ -92,6 +95,7 @@ impl Registrar {
             least: 0,
             served: Served::new(limit),
             service_routes: ServiceRoutes::default(),
+            ids: RememberedIds::new(limit),
         }
     }
 
@@ -107,6 +111,7 @@ impl Registrar {
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.bindings.set_limit(limit);
         self.served.set_limit(limit);
+        self.ids.set_limit(limit);
     }
 
     pub(super) fn connection_lost(&mut self, conn: ConnId) {
@@ -156,11 +161,12 @@ impl Registrar {
         self.served.len()
     }
 
-    /// What is known of the binding that this Contact asks for, or is taken off from.
-    pub(super) fn known(&self, id: &BindingId, contact: &[u8], from: &Edge) -> Known {
-        let Some(binding) = self.bindings.get(id) else { return Known::default() };
-        let replaced = self.bindings.newest(id).is_some_and(|newest| has_replaced(newest, contact, from));
-        Known { replaced, terms: binding.terms, least: self.least }
+    /// The ID of the binding that a Contact asks for, or is taken off from, and what is known of it.
+    pub(super) fn known(&mut self, parts: &IdParts<'_>, contact: &[u8], from: &Edge, key: &Key) -> (BindingId, Known) {
+        let id = self.ids.of(key, parts, &self.bindings);
+        let Some(binding) = self.bindings.get(&id) else { return (id, Known::default()) };
+        let replaced = self.bindings.newest(&id).is_some_and(|newest| has_replaced(newest, contact, from));
+        (id, Known { replaced, terms: binding.terms, least: self.least })
     }
 
     /// A 423: what goes up from now on for those who ask for what they were told is not below this.

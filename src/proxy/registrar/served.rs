@@ -3,9 +3,10 @@
 //! What an untrusted peer sends is no evidence about a target: a PBX drops a scanner's REGISTER on purpose. A handset that was
 //! served is one that the PBX wants to answer.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::proxy::numbers::NumberMap;
 use crate::upstream::{HandsetId, Standing};
 
 /// How long a handset counts as served after its last 2xx.
@@ -17,13 +18,13 @@ const GRAIN: Duration = Duration::from_secs(1800);
 #[derive(Debug)]
 pub(super) struct Served {
     limit: usize,
-    since: HashMap<HandsetId, Instant>,
+    since: NumberMap<HandsetId, Instant>,
     by_age: BTreeSet<(Instant, HandsetId)>,
 }
 
 impl Served {
     pub(super) fn new(limit: usize) -> Self {
-        Served { limit, since: HashMap::new(), by_age: BTreeSet::new() }
+        Served { limit, since: NumberMap::default(), by_age: BTreeSet::new() }
     }
 
     pub(super) fn set_limit(&mut self, limit: usize) {

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use smallvec::SmallVec;
 
 use crate::flow::{HostPort, Side};
+use crate::message::digits::ip_literal;
 use crate::message::{Edit, Element, Message, Name, NameAddr, Scheme, Span, Uri};
-use crate::proxy::marks::Key;
+use crate::proxy::marks::{BindingId, Key};
 
 /// Our names and addresses, a set for each side, and the domain that stands in for them.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,8 @@ struct Domain {
 pub(crate) struct Popped {
     /// So many Routes were ours.
     pub ours: usize,
+    /// The dialog's mark on the last of them: the handset's binding, and the number of the target.
+    pub mark: Option<(BindingId, u32)>,
     /// A lone foreign Route on a request outside a dialog was taken off: a phone that was told of another proxy. Warn.
     pub foreign: bool,
     /// A Route that bears our name and the form of our mark, but was not made by us. Answer 403.
@@ -94,9 +97,10 @@ impl Names {
         while let Some(route) = routes.peek() {
             match self.whose_route(buf, route, key, local) {
                 WhoseRoute::Ours => edit.cut(route),
-                WhoseRoute::Marked => {
+                WhoseRoute::Marked(mark) => {
                     edit.cut(route);
                     popped.ours += 1;
+                    popped.mark = Some(mark);
                     return popped;
                 }
                 WhoseRoute::Forged => {
@@ -134,7 +138,7 @@ impl Names {
     pub(crate) fn strict_target(&self, msg: &Message, local: Option<SocketAddr>) -> Option<Element> {
         let buf: &[u8] = msg.bytes();
         let names_us = |uri: &Uri| uri.user.is_none() && self.is_ours(Side::Phone, uri.host.of(buf), uri.port, local);
-        Uri::parse(buf, msg.request_uri()).filter(names_us)?;
+        msg.target().filter(|uri| names_us(uri))?;
         let last = msg.list(Name::Route).last()?;
         let target = Uri::parse(buf, NameAddr::parse(buf, last.span)?.uri)?;
         (target.param(buf, b"lr").is_none() && !names_us(&target)).then_some(last)
@@ -212,15 +216,15 @@ impl Names {
         let uri = NameAddr::parse(buf, route.span).and_then(|addr| Uri::parse(buf, addr.uri));
         let Some(uri) = uri else { return WhoseRoute::Foreign };
         let user = uri.user_part(buf).unwrap_or_default();
-        if key.verify_route_mark(user).is_some() {
-            return WhoseRoute::Marked;
+        if let Some(mark) = key.verify_route_mark(user) {
+            return WhoseRoute::Marked(mark);
         }
         if key.verify(user).is_some() {
             return WhoseRoute::Ours;
         }
         // Our upstream-facing Record-Route comes back from phones, too.
-        let named = [Side::Phone, Side::Upstream].map(|side| self.is_ours(side, uri.host.of(buf), uri.port, local));
-        match (named.contains(&true), looks_marked(user)) {
+        let named = Side::ALL.iter().any(|side| self.is_ours(*side, uri.host.of(buf), uri.port, local));
+        match (named, looks_marked(user)) {
             (true, true) => WhoseRoute::Forged,
             (true, false) => WhoseRoute::Ours,
             (false, _) => WhoseRoute::Foreign,
@@ -230,7 +234,7 @@ impl Names {
 
 enum WhoseRoute {
     /// The dialog's mark: the last of this pass.
-    Marked,
+    Marked((BindingId, u32)),
     Ours,
     Forged,
     Foreign,
@@ -298,14 +302,6 @@ impl Hosts {
             }
         }
     }
-}
-
-/// An IP address as a host of a URI or Via: IPv6 with or without its brackets, IPv4 in IPv6 as IPv4.
-#[must_use]
-pub(crate) fn ip_literal(host: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(host).ok()?;
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
 #[cfg(test)]

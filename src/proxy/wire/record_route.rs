@@ -41,7 +41,7 @@ fn push(line: &mut SmallVec<[u8; 256]>, mark: &RouteMark, (edge, uri): (&Edge, &
 /// Route: puts things back. True if it did; the Request-URI needs no other change then.
 pub(super) fn undo_strict(request: &Message, edit: &mut Edit<'_>, from: &Edge, site: &Site) -> bool {
     let buf = request.bytes();
-    let Some(uri) = Uri::parse(buf, request.request_uri()) else { return false };
+    let Some(uri) = request.target() else { return false };
     let marked = uri.user.is_some_and(|user| site.key.verify_route_mark(user.of(buf)).is_some());
     let named = uri.user.is_none()
         && uri.param(buf, b"lr").is_some()

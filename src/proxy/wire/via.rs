@@ -1,7 +1,5 @@
 //! Our Via on top.
 
-use std::io::Write as _;
-
 use smallvec::SmallVec;
 
 use crate::flow::Transport;
@@ -14,10 +12,12 @@ use crate::proxy::site::Site;
 pub(super) fn push(request: &Message, from: &Edge, to: &Edge, edit: &mut Edit<'_>, site: &Site) -> Branch {
     let hash = site.key.loop_hash(from.side, request.request_uri().of(request.bytes()));
     let branch = site.key.branch(site.next_serial(), hash);
-    let rport = if to.transport == Transport::Udp { ";rport" } else { "" };
+    let rport: &[u8] = if to.transport == Transport::Udp { b";rport" } else { b"" };
     let mut via: SmallVec<[u8; 128]> = SmallVec::new();
-    // Writing to memory cannot fail.
-    let _ = write!(via, "SIP/2.0/{} {};branch={branch}{rport}", to.transport.via_token(), to.sent_by);
+    let (token, sent_by) = (to.transport.via_token().as_bytes(), to.sent_by.as_bytes());
+    for part in [b"SIP/2.0/", token, b" ", sent_by, b";branch=", branch.as_bytes(), rport] {
+        via.extend_from_slice(part);
+    }
     edit.push_via(&via);
     if to.transport.is_reliable() {
         edit.say_length();

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::rewrite::seconds;
 use super::{Bound, DEFAULT_EXPIRES, Upward};
+use crate::message::digits::push_number;
 use crate::message::{Edit, Message, Name, NameAddr, Params, Span, Uri};
 use crate::proxy::marks::{BindingId, Key};
 use crate::proxy::registrar::grants::SHORTEST;
@@ -112,9 +113,11 @@ fn cap_contact(msg: &Message, addr: &NameAddr, cap: Option<u32>, edit: &mut Edit
         None => msg.expires().unwrap_or(DEFAULT_EXPIRES),
     };
     let Some(cap) = cap.filter(|cap| granted > *cap) else { return granted };
+    let mut digits: SmallVec<[u8; 16]> = SmallVec::new();
+    push_number(&mut digits, cap);
     match param {
         Some(param) => match param.value {
-            Some(value) => edit.replace(value, cap.to_string().as_bytes()),
+            Some(value) => edit.replace(value, &digits),
             None => edit.insert(param.name.end, format!("={cap}").as_bytes()),
         },
         // Else Expires says it for all, and is capped itself.

@@ -2,9 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{
-    Advertised, Bound, ContactRefusal, Known, MAX_CONTACT, MAX_CONTACTS, MAX_GROWTH, Mode, Source, Upward, aor,
-};
+use super::{Advertised, Bound, ContactRefusal, Known, MAX_CONTACT, MAX_CONTACTS, MAX_GROWTH, Mode, Source, Upward};
 use crate::flow::Transport;
 use crate::message::{Edit, Element, Message, Name, NameAddr, Params, Scheme, Span, Uri};
 use crate::proxy::marks::{BindingId, IdParts, Key};
@@ -21,8 +19,8 @@ const EPHEMERAL: u16 = 32768;
 /// is: the PBX could not reach the other. A REGISTER without Contact asks what is registered: nothing is bound.
 ///
 /// A phone that reconnected renews its Contact: it registers the new one and takes the old one off, which are one at the PBX.
-/// Of several Contacts with one ID a single one goes up, one that binds if there is any. `known` says of an ID and a URI what
-/// there is: taking off a Contact that was replaced takes nothing off at the PBX, and who asks for what it was told asks for what
+/// Of several Contacts with one ID a single one goes up, one that binds if there is any. `known` gives the ID of a Contact and
+/// says what there is of it: taking off a Contact that was replaced takes nothing off at the PBX, and who asks for what it was told asks for what
 /// it wanted (see [`Known::raised`]).
 ///
 /// `Err` says what to answer; `edit` is of no use then.
@@ -31,11 +29,10 @@ pub fn rewrite_register(
     edit: &mut Edit<'_>,
     key: &Key,
     mode: Mode,
-    arrival: &Source,
+    arrival: &Source<'_>,
     advertised: &Advertised<'_>,
-    known: impl Fn(&BindingId, &[u8]) -> Known,
+    mut known: impl FnMut(&IdParts<'_>, &[u8]) -> (BindingId, Known),
 ) -> Result<Upward, ContactRefusal> {
-    let aor = aor(msg).ok_or(ContactRefusal::BadTo)?;
     let buf: &[u8] = msg.bytes();
     let path = mode == Mode::Path && msg.has_option(Name::Supported, b"path");
     let mut upward = Upward::default();
@@ -51,18 +48,16 @@ pub fn rewrite_register(
             continue;
         }
         let addr = NameAddr::parse(buf, element.span).ok_or(ContactRefusal::BadContact)?;
-        if let Some(contact) = Contact::read(msg, element, addr, key, &aor, arrival)? {
+        if let Some(contact) = Contact::read(msg, element, addr, key, arrival, &mut known)? {
             contacts.push(contact);
         } else {
             growth.less += remove_reg_id(buf, &addr, edit);
             others += 1;
         }
     }
-    let known: SmallVec<[Known; 1]> =
-        contacts.iter().map(|contact| known(&contact.id, contact.addr.uri.of(buf))).collect();
     let lone = others == 0 && contacts.len() == 1;
-    for (place, (contact, known)) in contacts.iter().zip(&known).enumerate() {
-        let gone = contact.asked.takes_off() && known.replaced;
+    for (place, contact) in contacts.iter().enumerate() {
+        let gone = contact.asked.takes_off() && contact.known.replaced;
         // With a Path the PBX has the phone's own Contacts, and tells them apart.
         let goes = !path && (gone || !speaks_for_its_id(&contacts, place));
         if goes {
@@ -80,7 +75,7 @@ pub fn rewrite_register(
         }
         upward.plain |= contact.asked == Asked::Bind && contact.is_secure() && advertised.transport != Transport::Tls;
         if !gone {
-            let expires = contact.raise(msg, known, lone, edit);
+            let expires = contact.raise(msg, lone, edit);
             contact.note(buf, expires, path, &mut upward);
         }
     }
@@ -153,6 +148,7 @@ struct Contact {
     uri: Uri,
     instance: Option<Span>,
     id: BindingId,
+    known: Known,
     /// Seconds asked for, see [`Bound::expires`].
     expires: Option<u32>,
     asked: Asked,
@@ -165,8 +161,8 @@ impl Contact {
         element: Element,
         addr: NameAddr,
         key: &Key,
-        aor: &str,
-        arrival: &Source,
+        arrival: &Source<'_>,
+        known: &mut impl FnMut(&IdParts<'_>, &[u8]) -> (BindingId, Known),
     ) -> Result<Option<Contact>, ContactRefusal> {
         let buf: &[u8] = msg.bytes();
         if addr.uri.len() > MAX_CONTACT {
@@ -197,8 +193,8 @@ impl Contact {
             Some(0) => Asked::TakeOff,
             Some(_) | None => Asked::Bind,
         };
-        let id = id(buf, &addr, &uri, instance, key, aor, arrival);
-        Ok(Some(Contact { element, addr, uri, instance, id, expires, asked }))
+        let (id, known) = known(&id_parts(buf, &addr, &uri, instance, arrival), text);
+        Ok(Some(Contact { element, addr, uri, instance, id, known, expires, asked }))
     }
 
     fn is_secure(&self) -> bool {
@@ -219,9 +215,9 @@ impl Contact {
     }
 
     /// Asks for more where it asks for what it was told; the seconds that go up. `lone`: the Expires header speaks of no other.
-    fn raise(&self, msg: &Message, known: &Known, lone: bool, edit: &mut Edit<'_>) -> Option<u32> {
+    fn raise(&self, msg: &Message, lone: bool, edit: &mut Edit<'_>) -> Option<u32> {
         let asked = self.expires?;
-        let raised = known.raised(asked);
+        let raised = self.known.raised(asked);
         if raised == asked {
             return Some(asked);
         }
@@ -251,16 +247,14 @@ impl Contact {
     }
 }
 
-/// What the PBX knows a Contact by.
-fn id(
-    buf: &[u8],
+/// What the ID is made of that the PBX knows a Contact by.
+fn id_parts<'m>(
+    buf: &'m [u8],
     addr: &NameAddr,
     uri: &Uri,
     instance: Option<Span>,
-    key: &Key,
-    aor: &str,
-    arrival: &Source,
-) -> BindingId {
+    arrival: &Source<'m>,
+) -> IdParts<'m> {
     let whole = addr.uri;
     let contact = match (uri.port_span, uri.port) {
         (Some(digits), Some(port)) if is_ephemeral(port, instance.is_some(), arrival) => {
@@ -269,7 +263,7 @@ fn id(
         (Some(_) | None, _) => (whole.of(buf), &b""[..]),
     };
     let instance = instance.map(|value| value.of(buf));
-    key.binding_id(&IdParts { aor: aor.as_bytes(), contact, instance, source: arrival.source.ip() })
+    IdParts { aor: arrival.aor.as_bytes(), contact, instance, source: arrival.source.ip() }
 }
 
 /// True for a Contact port that changes whenever the phone reconnects, so that it must not make another binding.
@@ -277,7 +271,7 @@ fn id(
 /// Over TCP and TLS nobody ever calls a phone at that port: it only tells two phones apart that share all the rest. With
 /// a `+sip.instance` that does so. Without one the port stays if it looks chosen: the phone's listening port, 5060 or
 /// 5061 in particular, even where a phone happens to connect from it. Over UDP it is where the phone listens.
-fn is_ephemeral(port: u16, has_instance: bool, arrival: &Source) -> bool {
+fn is_ephemeral(port: u16, has_instance: bool, arrival: &Source<'_>) -> bool {
     match arrival.transport {
         Transport::Udp => false,
         Transport::Tcp | Transport::Tls => {

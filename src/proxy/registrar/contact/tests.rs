@@ -14,7 +14,7 @@ use super::{
 };
 use crate::flow::Transport;
 use crate::message::{Contact, Edit, Message, Name};
-use crate::proxy::marks::{BindingId, Key};
+use crate::proxy::marks::{BindingId, IdParts, Key};
 use bytes::Bytes;
 
 const ADVERTISED: Advertised<'static> = Advertised { sent_by: "192.0.2.1:5080", transport: Transport::Tls };
@@ -27,8 +27,8 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-fn from(source: &str, transport: Transport) -> Source {
-    Source { source: address(source), transport }
+fn from(source: &str, transport: Transport) -> Source<'static> {
+    Source { aor: "1001@pbx.example.com", source: address(source), transport }
 }
 
 fn message(text: impl Into<Vec<u8>>) -> Message {
@@ -50,9 +50,16 @@ fn ok(headers: &str) -> Message {
     ))
 }
 
-fn up_as(msg: &Message, mode: Mode, arrival: &Source) -> Result<(Upward, Message), ContactRefusal> {
+/// Nothing is known of any binding.
+fn unknown(parts: &IdParts<'_>, _: &[u8]) -> (BindingId, Known) {
+    (key().binding_id(parts), Known::default())
+}
+
+fn up_as(msg: &Message, mode: Mode, arrival: &Source<'_>) -> Result<(Upward, Message), ContactRefusal> {
     let mut edit = Edit::new(msg);
-    let upward = rewrite_register(msg, &mut edit, &key(), mode, arrival, &ADVERTISED, |_, _| Known::default())?;
+    let aor = aor(msg).expect("a good To");
+    let arrival = &Source { aor: &aor, ..*arrival };
+    let upward = rewrite_register(msg, &mut edit, &key(), mode, arrival, &ADVERTISED, unknown)?;
     Ok((upward, message(edit.finish())))
 }
 

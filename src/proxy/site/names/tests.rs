@@ -110,7 +110,7 @@ fn preloaded_routes_to_us_are_popped_by_name_by_address_with_and_without_port() 
 fn routes_below_ours_stay() {
     let both = "Route: <sip:holdline.local;lr>,<sip:192.168.1.5;lr>, <sip:edge.pbx.example.com;lr>\r\nRoute: <sip:192.168.1.5;lr>\r\n";
     let (popped, routes) = popped(both);
-    assert_eq!(popped, Popped { ours: 2, foreign: false, forged: false });
+    assert_eq!(popped, Popped { ours: 2, ..Popped::default() });
     assert_eq!(routes, "Route: <sip:edge.pbx.example.com;lr>|Route: <sip:192.168.1.5;lr>");
 }
 

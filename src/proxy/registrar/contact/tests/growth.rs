@@ -13,7 +13,7 @@ fn growth_between(phone: &Message, mode: Mode, source: &str, sent_by: &str) -> O
     let advertised = Advertised { sent_by, transport: Transport::Tls };
     let mut edit = Edit::new(phone);
     let arrival = from(source, Transport::Udp);
-    rewrite_register(phone, &mut edit, &key(), mode, &arrival, &advertised, |_, _| Known::default()).ok()?;
+    rewrite_register(phone, &mut edit, &key(), mode, &arrival, &advertised, unknown).ok()?;
     edit.stamp_via(arrival.source, true);
     edit.set_max_forwards(70);
     let branch = key().branch(u64::MAX, key().loop_hash(crate::flow::Side::Phone, b"x"));

@@ -9,11 +9,9 @@ const INSTANCE: &str = "+sip.instance=\"<urn:uuid:1>\"";
 fn up_when(msg: &Message, mode: Mode, moved: bool) -> (Upward, Message) {
     let arrival = from("192.168.1.10:50007", Transport::Tcp);
     let mut edit = Edit::new(msg);
-    let upward = rewrite_register(msg, &mut edit, &key(), mode, &arrival, &ADVERTISED, |_, _| Known {
-        replaced: moved,
-        ..Known::default()
-    })
-    .expect("a good REGISTER");
+    let known =
+        |parts: &IdParts<'_>, _: &[u8]| (key().binding_id(parts), Known { replaced: moved, ..Known::default() });
+    let upward = rewrite_register(msg, &mut edit, &key(), mode, &arrival, &ADVERTISED, known).expect("a good REGISTER");
     (upward, message(edit.finish()))
 }
 
@@ -102,7 +100,8 @@ fn who_asks_for_what_it_was_told_asks_for_what_it_wanted_and_not_below_the_least
             let msg = register(&headers);
             let mut edit = Edit::new(&msg);
             let arrival = from("192.168.1.10:5060", Transport::Udp);
-            let known = |_: &BindingId, _: &[u8]| Known { terms, least, ..Known::default() };
+            let known =
+                |parts: &IdParts<'_>, _: &[u8]| (key().binding_id(parts), Known { terms, least, ..Known::default() });
             let upward = rewrite_register(&msg, &mut edit, &key(), Mode::Rewrite, &arrival, &ADVERTISED, known);
             assert_eq!(upward.expect("good").bound[0].expires, Some(goes_up), "{headers}");
             let sent = edit.finish();

@@ -57,7 +57,8 @@ fn a_phone_that_reconnects_from_a_new_port_is_the_same_binding() {
 
 #[test]
 fn expires_0_at_boot_takes_the_old_binding_off() {
-    let arrival = |port: u16| Source { source: SocketAddr::from(([192, 168, 1, 10], port)), transport: Transport::Tls };
+    let arrival =
+        |port: u16| Source { aor: "", source: SocketAddr::from(([192, 168, 1, 10], port)), transport: Transport::Tls };
     let contact =
         |port: u16, more: &str| register(&format!("Contact: <sip:1001@192.168.1.10:{port};transport=tls>{more}\r\n"));
     let (before, _) = up_as(&contact(50_001, ";expires=3600"), Mode::Rewrite, &arrival(50_001)).expect("good");

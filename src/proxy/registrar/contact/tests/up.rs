@@ -252,8 +252,7 @@ fn a_sips_contact_is_a_sip_one_over_an_upstream_without_tls() {
         for (mode, name, expected) in [(Mode::Rewrite, Name::Contact, contact), (Mode::Path, Name::Path, path)] {
             let mut edit = Edit::new(&phone);
             let arrival = from("192.168.1.10:5061", Transport::Tls);
-            let upward =
-                rewrite_register(&phone, &mut edit, &key(), mode, &arrival, &advertised, |_, _| Known::default());
+            let upward = rewrite_register(&phone, &mut edit, &key(), mode, &arrival, &advertised, unknown);
             let upward = upward.expect("a good REGISTER");
             let sent = message(edit.finish());
             assert_eq!(lines(&sent, name), [expected.replace("ID", &only_id(&upward).to_string())]);
