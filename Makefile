@@ -7,7 +7,7 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools
 export CARGO
 
-.PHONY: help run test test-deps check attacks bench bench-instructions msrv version advisories fuzz package package-test image image-push image-join sbom \
+.PHONY: help run test test-deps check attacks bench bench-instructions bench-storm bench-syscalls msrv version advisories fuzz package package-test image image-push image-join sbom \
 	release sums sign publish
 
 help: ## these lines
@@ -37,6 +37,12 @@ attacks: ## twenty honest handsets under each attack for ten seconds, and a minu
 
 bench: ## speed and memory, Kamailio beside us; QUICK=1 for a short round
 	@QUICK="$(QUICK)" bench/run.sh
+
+bench-storm: ## 3,000 TLS phones connect at once, beside others that register over UDP
+	@bench/storm.sh
+
+bench-syscalls: ## system calls for one REGISTER at low rates (strace)
+	@bench/syscalls.sh
 
 bench-instructions: ## the core's cost in instructions, compared with the committed table (valgrind)
 	@bench/instructions.sh

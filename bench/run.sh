@@ -35,7 +35,7 @@ end_server() {
 trap 'end_server; rm -rf "$target"' EXIT
 trap 'exit 130' INT TERM
 
-"$cargo" build --release --locked --quiet --bin holdline --example load
+"$cargo" build --release --locked --quiet --bin holdline --example load --example relay
 load=target/release/examples/load
 
 start_holdline() {
@@ -46,6 +46,12 @@ start_holdline() {
 start_kamailio() {
     kamailio -f bench/kamailio.cfg -A "ADDRESS=\"$proxy\"" -A "TARGET_A=\"sip:$registrar\"" \
         -A 'TARGET_B="sip:127.0.0.1:17069"' -l "udp:$proxy" -DD -E -m 2048 -M 16 -Y "$target" >"$target/kamailio" 2>&1 &
+    server=$!
+}
+
+# The least that a relay could cost: see examples/relay.rs.
+start_relay() {
+    target/release/examples/relay "$proxy" "$registrar" >"$target/relay" 2>&1 &
     server=$!
 }
 
@@ -102,7 +108,7 @@ fi
 for ((round = 1; round <= rounds; round++)); do
     for label in closed "${rates[@]}"; do
         if [ "$label" = closed ]; then options=(--outstanding "$outstanding"); else options=(--rate "$label"); fi
-        for name in "${servers[@]}"; do run "$name" register "$label" "${options[@]}"; done
+        for name in "${servers[@]}" relay; do run "$name" register "$label" "${options[@]}"; done
     done
     for label in closed "${call_rates[@]}"; do
         if [ "$label" = closed ]; then options=(--outstanding "$calls_outstanding"); else options=(--rate "$label"); fi
@@ -113,6 +119,11 @@ done
 echo
 echo "Medians of $rounds runs of $seconds s: processor time for one REGISTER transaction"
 compare register "$outstanding" closed "${rates[@]}"
+for label in closed "${rates[@]}"; do
+    ours=$(median holdline register "$label" cpu_us) least=$(median relay register "$label" cpu_us)
+    printf '  %-24s a relay that looks at nothing %6.1f us   ratio %.2f\n' "$label:" "$least" \
+        "$(awk "BEGIN { print $ours / $least }")"
+done
 echo "and for one call (INVITE, 100, 180, 200, ACK, BYE, 200)"
 compare call "$calls_outstanding" closed "${call_rates[@]}"
 

@@ -30,7 +30,7 @@ use crate::transport::{self, BindError, Transports};
 use crate::upstream::{self, LookupFailure, RecordSet, RollError, Rollover, Source, Upstream};
 
 /// Timers run together at most this much late: the deadlines of thousands of handsets must not be thousands of wake-ups.
-const GRAIN: Duration = Duration::from_millis(10);
+const GRAIN: Duration = Duration::from_millis(50);
 /// How long connections may take at the end to write what is queued.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// With everything answered, a drain waits so long for what follows an answer: the ACK, a 2xx that is repeated.

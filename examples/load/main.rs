@@ -7,6 +7,7 @@
 //! load register --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 600 --rate 166 --phones 10000
 //! load register --proxy 127.0.0.1:5061 --tls-ca ca.pem --registrar 127.0.0.1:7060 --pid 4711 --seconds 60 --phones 1000
 //! load call     --proxy 127.0.0.1:5060 --registrar 127.0.0.1:7060 --pid 4711 --seconds 10 --outstanding 64
+//! load storm    --proxy 127.0.0.1:5060 --tls 127.0.0.1:5061 --tls-ca ca.pem --registrar 127.0.0.1:7060 --pid 4711 --fleet 3000
 //! load certificates FOLDER
 //! ```
 //!
@@ -18,6 +19,7 @@
 mod call;
 mod process;
 mod registrar;
+mod storm;
 mod tally;
 mod tls;
 mod udp;
@@ -38,6 +40,17 @@ enum Command {
     Register(Arguments),
     /// Registers phones, has them call, and measures the calls. Over UDP.
     Call(Arguments),
+    /// Has a fleet connect over TLS all at once, and measures the phones over UDP beside it.
+    Storm {
+        /// The listener over TLS.
+        #[arg(long)]
+        tls: SocketAddr,
+        /// How many connect.
+        #[arg(long, default_value_t = 3000)]
+        fleet: u16,
+        #[command(flatten)]
+        rest: Arguments,
+    },
     /// Writes an authority's certificate, and a certificate for `localhost` with its key.
     Certificates {
         /// Where to.
@@ -68,6 +81,9 @@ struct Arguments {
     /// Phones that take turns, each with its own address of record.
     #[arg(long, default_value_t = 1000)]
     phones: u32,
+    /// Measures from the first REGISTER on, without having every phone register before.
+    #[arg(long)]
+    cold: bool,
     /// The phones connect over TLS, one connection each, and trust this certificate authority.
     #[arg(long)]
     tls_ca: Option<PathBuf>,
@@ -77,8 +93,46 @@ fn main() -> std::io::Result<()> {
     match Command::parse() {
         Command::Register(arguments) => measure(&arguments, Work::Register),
         Command::Call(arguments) => measure(&arguments, Work::Call),
+        Command::Storm { tls, fleet, rest } => storm(tls, fleet, &rest),
         Command::Certificates { folder } => certificates(&folder),
     }
+}
+
+fn storm(tls: SocketAddr, fleet: u16, arguments: &Arguments) -> std::io::Result<()> {
+    only_loopback(&[arguments.proxy, arguments.registrar, tls])?;
+    let ca = arguments.tls_ca.as_deref().ok_or_else(|| std::io::Error::other("--tls-ca is missing"))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let registrar = registrar::spawn(arguments.registrar, Arc::clone(&stop))?;
+    let storm = storm::Storm {
+        udp: arguments.proxy,
+        phones: arguments.phones,
+        rate: arguments.rate.unwrap_or(300),
+        tls,
+        ca,
+        fleet,
+        length: Duration::from_secs(arguments.seconds),
+    };
+    let (udp, tls, took) = storm.rage()?;
+    println!(
+        "udp_completed={} udp_lost={} udp_p50_us={} udp_p99_us={} tls_served={} tls_refused={} tls_last_ms={} rss_kib={}",
+        udp.completed,
+        udp.lost,
+        udp.percentile(50).as_micros(),
+        udp.percentile(99).as_micros(),
+        tls.completed,
+        tls.lost,
+        took.as_millis(),
+        process::resident_kib(arguments.pid)?,
+    );
+    stop.store(true, Ordering::Relaxed);
+    registrar.join().map_err(|_| std::io::Error::other("the registrar's thread ended badly"))
+}
+
+fn only_loopback(addresses: &[SocketAddr]) -> std::io::Result<()> {
+    if addresses.iter().all(|address| address.ip().is_loopback()) {
+        return Ok(());
+    }
+    Err(std::io::Error::other("load is made on loopback only"))
 }
 
 /// What is measured.
@@ -113,9 +167,7 @@ pub fn sdp(address: SocketAddr) -> String {
 }
 
 fn measure(arguments: &Arguments, work: Work) -> std::io::Result<()> {
-    if !arguments.proxy.ip().is_loopback() || !arguments.registrar.ip().is_loopback() {
-        return Err(std::io::Error::other("load is made on loopback only"));
-    }
+    only_loopback(&[arguments.proxy, arguments.registrar])?;
     let stop = Arc::new(AtomicBool::new(false));
     let registrar = registrar::spawn(arguments.registrar, Arc::clone(&stop))?;
 
@@ -125,7 +177,9 @@ fn measure(arguments: &Arguments, work: Work) -> std::io::Result<()> {
         None => Phones::Udp(udp::Phones::bind(arguments.proxy, arguments.phones)?),
     };
     // Every phone once, so that tables, caches and the allocator are as they will be.
-    phones.each_once(arguments.outstanding)?;
+    if !arguments.cold {
+        phones.each_once(arguments.outstanding)?;
+    }
     match (&mut phones, work) {
         (_, Work::Register) => {}
         // Whatever a first call makes is there before the measurement.

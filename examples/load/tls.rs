@@ -22,15 +22,7 @@ pub(crate) struct Phones {
 impl Phones {
     /// `count` phones, connected to `proxy` by its name `localhost`.
     pub(crate) fn connect(proxy: SocketAddr, ca: &Path, count: u32) -> io::Result<Phones> {
-        let mut roots = RootCertStore::empty();
-        let certificate = CertificateDer::from_pem_file(ca).map_err(io::Error::other)?;
-        roots.add(certificate).map_err(io::Error::other)?;
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let config = Arc::new(config);
+        let config = client(ca)?;
         let mut connections = Vec::new();
         for _ in 0..count {
             let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
@@ -70,20 +62,7 @@ impl Phones {
         let stream = &mut self.connections[phone];
         let local = stream.sock.local_addr()?;
         let sent = Instant::now();
-        write!(
-            stream,
-            "REGISTER sip:pbx.example.com SIP/2.0\r\n\
-             Via: SIP/2.0/TLS {local};branch=z9hG4bK-{phone}-{number};rport\r\n\
-             Max-Forwards: 70\r\n\
-             From: <sip:{phone}@pbx.example.com>;tag=f{phone}\r\n\
-             To: <sip:{phone}@pbx.example.com>\r\n\
-             Call-ID: 7c1f0e5b4a{phone:08}@{local}\r\n\
-             CSeq: {} REGISTER\r\n\
-             Contact: <sip:{phone}@{local};transport=tls>\r\n\
-             Expires: 3600\r\n\
-             Content-Length: 0\r\n\r\n",
-            number + 1
-        )?;
+        stream.write_all(request(phone as u64, number, local).as_bytes())?;
         stream.flush()?;
         let mut answer = Vec::new();
         let mut part = [0; 2048];
@@ -101,6 +80,36 @@ impl Phones {
         }
         Ok(())
     }
+}
+
+/// Who trusts this authority alone.
+pub(crate) fn client(ca: &Path) -> io::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(ca).map_err(io::Error::other)?;
+    roots.add(certificate).map_err(io::Error::other)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// A refresh as a phone over TLS sends it.
+pub(crate) fn request(phone: u64, number: u64, local: SocketAddr) -> String {
+    format!(
+        "REGISTER sip:pbx.example.com SIP/2.0\r\n\
+         Via: SIP/2.0/TLS {local};branch=z9hG4bK-{phone}-{number};rport\r\n\
+         Max-Forwards: 70\r\n\
+         From: <sip:{phone}@pbx.example.com>;tag=f{phone}\r\n\
+         To: <sip:{phone}@pbx.example.com>\r\n\
+         Call-ID: 7c1f0e5b4a{phone:08}@{local}\r\n\
+         CSeq: {} REGISTER\r\n\
+         Contact: <sip:{phone}@{local};transport=tls>\r\n\
+         Expires: 3600\r\n\
+         Content-Length: 0\r\n\r\n",
+        number + 1
+    )
 }
 
 /// The proxy may have been started this moment.

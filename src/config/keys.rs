@@ -152,6 +152,8 @@ pub const KEYS: &[Key] = &[
         "Requests in ten seconds that one source may let fail, of handsets never served; three times as many at once; 0: any number")),
     live(key("limit_datagram", "limit-datagram", "HOLDLINE_LIMIT_DATAGRAM", "BYTES", "16384",
         "Longest datagram with a request of a handset that is neither INVITE nor MESSAGE")),
+    key("io_threads", "io-threads", "HOLDLINE_IO_THREADS", "N", "",
+        "Threads for TLS handshakes and records; else one for each core but one"),
     live(key("limit_connections", "limit-connections", "HOLDLINE_LIMIT_CONNECTIONS", "N", "16384",
         "TCP and TLS connections accepted at once, on each side; beyond them new ones are closed")),
 ];

@@ -121,6 +121,7 @@ impl Config {
                 upstream_bind: listeners.upstream_bind,
                 proxy_protocol: layers.many("proxy_protocol", value::network)?,
                 tls,
+                io_threads: layers.one("io_threads", |t| value::number(t, 1, 64))?,
                 connect_timeout,
                 limits: Limits { connections, held_bytes: memory.connections, ..Limits::default() },
                 allow: proxy.allow.clone(),

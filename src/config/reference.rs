@@ -107,6 +107,7 @@ const ABOUT: &[About] = &[
     about("limit_memory", "256", "From 8 to 65536. What there is: the container's memory limit, or else the machine's memory. A quarter of it, at most 64 MiB, is for connections: beyond, the one that holds most is closed. The rest is for requests under way: beyond, a new one gets 503, that of a source which holds an eighth of it first."),
     about("limit_failing", "20", "A scanner that guesses names through Holdline must not get Holdline banned by the PBX. What fails: any final answer but 2xx, 3xx, 423, 486, 487, 600 and 603, or none. A request that succeeds pays for ten. Beyond, a datagram is dropped, and on TCP and TLS the answer is 503. Handsets that this PBX has served are never throttled, and nobody is while none is known."),
     about("limit_datagram", "16384", "From 1024 to 65535. A longer one gets 513."),
+    about("io_threads", "1", "From 1 to 64. SIP itself is one thread's work; with TLS on neither side there are no others."),
     about("limit_connections", "16384", "From 1 to 1000000. Each is a file descriptor: the system's limit must allow them."),
 ];
 

@@ -34,6 +34,8 @@ pub enum BindError {
     },
     /// A TLS listener without a usable certificate, or bad TLS settings.
     Tls(TlsError),
+    /// No threads for TLS.
+    Threads(io::Error),
 }
 
 impl std::error::Error for BindError {}
@@ -48,6 +50,9 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (side, transport, addr, source) = match self {
             Self::Tls(error) => return error.fmt(f),
+            Self::Threads(error) => {
+                return write!(f, "no threads for TLS: {error}; allow this user more of them, or lower io_threads");
+            }
             Self::Socket { side, transport, addr, source } => (side, transport, addr, source),
         };
         let (name, key) = match side {

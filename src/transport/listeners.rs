@@ -7,17 +7,32 @@ use std::sync::atomic::AtomicUsize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::Transports;
 use super::accept::{self, Gate};
 use super::bind::{self, BindError, Sharing};
 use super::refusals::Refusals;
 use super::settings::{Listen, UpstreamBind};
 use super::shares::Shares;
 use super::udp::{Role, Udp};
-use super::{BoundSocket, Transports};
 use crate::flow::{HostPort, Side, SocketId, Transport};
 
 /// How often another port is tried when port 0 finds one that is free for UDP but not for TCP.
 const PORT_TRIES: usize = 16;
+
+/// One bound socket, phone-side listeners first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundSocket {
+    /// Its number in events and flows.
+    pub socket: SocketId,
+    /// Phone: a listener. Upstream: a socket of the upstream side.
+    pub side: Side,
+    /// What it speaks.
+    pub transport: Transport,
+    /// Where it is bound: port 0 has become the actual one, a wildcard stays one.
+    pub local: SocketAddr,
+    /// What peers are told instead, as configured.
+    pub advertise: Option<HostPort>,
+}
 
 impl Transports {
     /// Binds the listeners in configuration order, then the upstream side.
@@ -95,8 +110,12 @@ impl Transports {
             index = Some(self.udp.len());
             self.udp.push(Some(Udp::new(socket, local, id, gate.side, Role::Open)?));
         } else {
-            let listener = TcpListener::from_std(socket.into())?;
-            self.listening.spawn(accept::listen(listener, gate.clone(), id, transport));
+            let listener = {
+                let _on_the_workers = self.workers.enter(transport);
+                TcpListener::from_std(socket.into())?
+            };
+            let worker = self.workers.of(transport);
+            self.listening.spawn_on(accept::listen(listener, gate.clone(), id, transport), &worker);
         }
         self.datagram_sockets.push(index);
         self.bound.push(BoundSocket { socket: id, side: gate.side, transport, local, advertise: advertise.cloned() });

@@ -10,6 +10,8 @@
 //! ICMP errors: a task per connected socket ─────┘
 //! ```
 //!
+//! Tasks of TLS run on threads of their own (`workers`), all others on the driver's.
+//!
 //! The phone side has the listeners. The upstream side shares one port: an unconnected UDP socket and one connected to each
 //! hop (`SO_REUSEPORT`; only those learn of ICMP errors), a listener for an upstream that dials us, and the connections
 //! we open, as far as the port pair is free.
@@ -33,6 +35,7 @@ mod shares;
 mod stream;
 pub mod tls;
 mod udp;
+mod workers;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -47,10 +50,11 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use bind::{BindError, remedy as bind_remedy};
+pub use listeners::BoundSocket;
 pub use settings::{Limits, Listen, Settings, TlsSettings, UpstreamBind, Verify};
 pub use tls::Certificates;
 
-use crate::flow::{Cause, ConnId, Flow, Hop, HostPort, NetCommand, NetEvent, Side, SocketId, Transport};
+use crate::flow::{Cause, ConnId, Flow, Hop, NetCommand, NetEvent, Side, SocketId, Transport};
 use crate::metrics::Metrics;
 use accept::Allowed;
 use bind::Sharing;
@@ -60,6 +64,7 @@ use said::Said;
 use stream::{About, Outlet, Tell};
 use tls::{Tls, TlsError};
 use udp::{Role, Udp};
+use workers::Workers;
 
 /// The most events that [`Transports::next`] hands over at once.
 pub const EVENTS: usize = 64;
@@ -69,21 +74,6 @@ const RESERVED: usize = 16;
 const UPSTREAM_SOCKETS: usize = 4;
 /// Events of connections that may wait for the driver, for each side.
 const WAITING: usize = 256;
-
-/// One bound socket, phone-side listeners first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BoundSocket {
-    /// Its number in events and flows.
-    pub socket: SocketId,
-    /// Phone: a listener. Upstream: a socket of the upstream side.
-    pub side: Side,
-    /// What it speaks.
-    pub transport: Transport,
-    /// Where it is bound: port 0 has become the actual one, a wildcard stays one.
-    pub local: SocketAddr,
-    /// What peers are told instead, as configured.
-    pub advertise: Option<HostPort>,
-}
 
 /// Every socket of this process. See the module's text for the order of calls.
 pub struct Transports {
@@ -118,6 +108,7 @@ pub struct Transports {
     said: Said,
     settings: Settings,
     tls: Tls,
+    workers: Workers,
     metrics: Arc<Metrics>,
 }
 
@@ -160,6 +151,7 @@ impl Transports {
             allowed: Allowed::new(&settings.allow),
             ledger: Ledger::new(settings.limits.held_bytes),
             said: Said::default(),
+            workers: Workers::start(settings).map_err(BindError::Threads)?,
             settings: settings.clone(),
             tls,
             metrics,
@@ -375,7 +367,8 @@ impl Transports {
         };
         let local = self.upstream_address(hop.addr);
         let limit = self.settings.connect_timeout;
-        tokio::spawn(connect::open(hop, local, limit, self.tls.clone(), about, inlet));
+        let worker = self.workers.of(hop.transport);
+        worker.spawn(connect::open(hop, local, limit, self.tls.clone(), about, inlet));
     }
 
     fn open_udp(&mut self, conn: ConnId, hop: &Hop) {

@@ -22,6 +22,8 @@ pub struct Settings {
     pub proxy_protocol: Vec<IpNet>,
     /// Certificates, keys and what is verified.
     pub tls: TlsSettings,
+    /// Threads for TLS; `None`: one for each core but one, at least one.
+    pub io_threads: Option<usize>,
     /// What may grow how far.
     pub limits: Limits,
     /// From opening a connection to its being usable, TLS handshake included.
@@ -40,6 +42,7 @@ impl Settings {
             upstream_transport,
             proxy_protocol: Vec::new(),
             tls: TlsSettings::default(),
+            io_threads: None,
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(3),
             allow: vec![IpNet::V4(ipnet::Ipv4Net::default()), IpNet::V6(ipnet::Ipv6Net::default())],

@@ -395,6 +395,7 @@ limit_memory = 64
 limit_failing = 0
 limit_datagram = 4096
 limit_connections = 100
+io_threads = 2
 "#,
     );
     let said = accepted(&holdline(&["run", "--check", "-c", "all.toml"], &[], files.dir.path()), "all keys");

@@ -186,3 +186,26 @@ async fn tls_handshakes_with_handsets_that_fail_are_summed_up_by_cause_and_sourc
         assert_eq!((&line["level"], &line["sources"]), (&"WARN".into(), &"127.0.0.1 (1)".into()), "{line}");
     }
 }
+
+/// How many threads of the process are called so.
+fn threads(stage: &super::stage::Stage, name: &str) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", stage.holdline.pid())).unwrap();
+    let comm = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    tasks.map(|task| comm(task.unwrap())).filter(|comm| comm.trim() == name).count()
+}
+
+#[tokio::test]
+async fn tls_has_the_threads_that_the_settings_say_and_without_tls_there_are_none() {
+    let authority = Authority::new("pbx authority");
+    let ours = authority.sign("holdline", &["holdline.example"]);
+    let plain = Setup::new().with(&["--io-threads=3"]).start().await;
+    registered(plain.phone("100").register().await);
+    assert_eq!(threads(&plain, "holdline-tls"), 0);
+    let listens = Setup::new().with(&[
+        "--io-threads=3",
+        "--listen=udp:127.0.0.1:0,tls:127.0.0.1:0",
+        &format!("--tls-cert={}", ours.cert.display()),
+        &format!("--tls-key={}", ours.key.display()),
+    ]);
+    assert_eq!(threads(&listens.start().await, "holdline-tls"), 3);
+}
