@@ -18,6 +18,8 @@ packages=(
     kamailio-extra-modules  # its JSON-RPC over a socket
     kamailio-tls-modules    # its TLS
     haproxy                 # a load balancer that sends PROXY headers
+    redis-server            # what instances of one fleet share
+    redis-sentinel          # and who says which of two of them is the primary
     baresip                 # a real handset
     linphone-cli            # another one (linphonec)
     tshark                  # reads a call's capture, and those of holdline trace
@@ -42,6 +44,8 @@ packages=(
 services=(
     kamailio:kamailio
     haproxy:haproxy
+    redis-server:redis-server
+    redis-sentinel:redis-sentinel
     prometheus:prometheus
     podman:podman.socket
     podman:podman.service

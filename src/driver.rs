@@ -4,20 +4,25 @@
 //! elsewhere and comes back as an event, so that nothing stands between a datagram and its forwarding.
 
 mod answers;
+mod lookups;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use lookups::observed_resolver;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cluster::{self, Cluster};
 use crate::dns::Resolver;
+use crate::fleet::{Fleet, RejoinError, Word};
 use crate::hep::Hep;
-use crate::metrics::{LookupOutcome, Metrics, Record, Resource};
+use crate::metrics::{Metrics, Resource};
 use crate::notify::Notices;
 use crate::proxy::bindings::Change;
 use crate::proxy::phones::{Phones, Query};
@@ -27,7 +32,7 @@ use crate::systemd::Notifier;
 use crate::tap::{Filter, Tap, TooManyTraces, Traced};
 use crate::transport::tls::TlsError;
 use crate::transport::{self, BindError, Transports};
-use crate::upstream::{self, LookupFailure, RecordSet, RollError, Rollover, Source, Upstream};
+use crate::upstream::{self, LookupFailure, RecordSet, RollError, Rollover, Source, TargetId, Upstream};
 
 /// Timers run together at most this much late: the deadlines of thousands of handsets must not be thousands of wake-ups.
 const GRAIN: Duration = Duration::from_millis(50);
@@ -55,6 +60,8 @@ pub struct Setup {
     pub contact_key: Option<[u8; 32]>,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// The memory that is shared with other instances; `None`: there are no others.
+    pub cluster: Option<cluster::Settings>,
 }
 
 /// The part of newly read settings that a running driver takes over. Valid by construction of `config`.
@@ -85,6 +92,8 @@ pub enum Request {
     Phones(Query, usize, oneshot::Sender<Phones>),
     /// An operator's rollover: to this target, or to the next one.
     Roll(Option<String>, oneshot::Sender<Result<Rollover, RollError>>),
+    /// Back to where the fleet is: from where, to where.
+    Rejoin(oneshot::Sender<Result<(TargetId, TargetId), RejoinError>>),
     /// What passes and the filter wants, from now on; or the recent failures, since so long ago.
     Trace(Filter, Option<Duration>, oneshot::Sender<Result<Traced, TooManyTraces>>),
     /// Bring the gauges up to date before a scrape.
@@ -113,6 +122,9 @@ pub enum StartError {
     /// Another process has the state directory: exit code 69.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No thread for the shared memory.
+    #[error("the fleet's shared memory: {0}")]
+    Cluster(io::Error),
     /// No randomness for keys and branches.
     #[error("the system gives no random numbers")]
     Random,
@@ -137,6 +149,7 @@ pub struct Driver {
     notifier: Notifier,
     tap: Tap,
     notices: Option<Notices>,
+    cluster: Option<Cluster>,
 }
 
 type Answer = Result<RecordSet, LookupFailure>;
@@ -169,7 +182,11 @@ impl Driver {
         set_limits(&metrics, &setup.proxy, transports.connection_limit());
         metrics.limit(Resource::Memory).set((setup.proxy.max_bytes + transports.memory_limit()) as i64);
         let upstream = Upstream::new(setup.upstream, restored.upstream, seed, now);
-        let start = Start { settings: setup.proxy, upstream, transport: protocol, sockets, key, first_branch };
+        let id = format!("{:016x}", u64::from_be_bytes(draw(&random)?));
+        let fleet = setup.cluster.as_ref().map(|cluster| Fleet::new(&cluster.instance, &id, now));
+        let cluster = setup.cluster.map(|settings| cluster::start(settings, &id, metrics.clone()));
+        let cluster = cluster.transpose().map_err(StartError::Cluster)?;
+        let start = Start { settings: setup.proxy, upstream, transport: protocol, sockets, key, first_branch, fleet };
         let mut core = Core::new(start, now);
         let unix = unix_now().as_secs();
         let known = restored.bindings.len();
@@ -193,6 +210,7 @@ impl Driver {
             notifier: Notifier::from_environment(),
             tap: Tap::default(),
             notices: None,
+            cluster,
         })
     }
 
@@ -271,6 +289,7 @@ impl Driver {
                 () = &mut sleep => {}
                 Some(result) = self.lookups.1.recv() => self.looked_up(result),
                 Some(request) = requests.recv() => self.answer(request),
+                word = word(&mut self.cluster) => self.core.handle(Event::Fleet(word), Instant::now()),
                 () = &mut stop, if drain_until.is_none() => {
                     // Readiness is false before the drain is logged.
                     self.pulse.draining.store(true, Ordering::Relaxed);
@@ -299,7 +318,9 @@ impl Driver {
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Persist(state) => upstream = Some(state),
-                Action::Net(_) | Action::Lookup | Action::Failed(_) | Action::RolledOver(_) => actions.push(action),
+                Action::Net(_) | Action::Lookup | Action::Failed(_) | Action::RolledOver(_) | Action::Fleet(_) => {
+                    actions.push(action);
+                }
             }
         }
         self.keep(upstream.map(Keep::Upstream), now);
@@ -317,6 +338,11 @@ impl Driver {
                     self.tap.rolled_over(&rollover, unix_now());
                     if let Some(notices) = &self.notices {
                         notices.rolled_over(&rollover, unix_now());
+                    }
+                }
+                Action::Fleet(command) => {
+                    if let Some(cluster) = &self.cluster {
+                        cluster.ask(command);
                     }
                 }
                 Action::Persist(_) => {}
@@ -344,25 +370,6 @@ impl Driver {
         }
     }
 
-    fn look_up(&self) {
-        let (resolver, source, answers) = (self.resolver.clone(), self.source.clone(), self.lookups.0.clone());
-        tokio::spawn(async move {
-            // Nobody waits for it any more only when the driver has ended.
-            let _ = answers.send(resolver.lookup(&source).await).await;
-        });
-    }
-
-    #[allow(clippy::disallowed_methods)]
-    fn looked_up(&mut self, result: Answer) {
-        if result.is_ok() {
-            self.metrics.dns_last_success.set(unix_now().as_secs_f64());
-        }
-        self.core.handle(Event::Lookup(result), Instant::now());
-        // Before anything is sent to them, the targets have series: what their certificates say belongs there.
-        self.gather();
-        self.pulse.ready.store(self.core.ready(), Ordering::Relaxed);
-    }
-
     fn tick(&mut self, now: Instant) {
         self.pulse.beats.fetch_add(1, Ordering::Relaxed);
         self.notifier.alive(now);
@@ -386,6 +393,14 @@ impl Driver {
     }
 }
 
+/// What the fleet's shared memory says next; nothing ever where there is none.
+async fn word(cluster: &mut Option<Cluster>) -> Word {
+    match cluster {
+        Some(cluster) => cluster.word().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn socket(bound: &transport::BoundSocket) -> Socket {
     Socket {
         id: bound.socket,
@@ -394,17 +409,6 @@ fn socket(bound: &transport::BoundSocket) -> Socket {
         local: bound.local,
         advertise: bound.advertise.clone(),
     }
-}
-
-/// A resolver that counts what it asks.
-fn observed_resolver(nameservers: &[SocketAddr], metrics: &Arc<Metrics>) -> Resolver {
-    let metrics = metrics.clone();
-    Resolver::observed(nameservers, move |asked| {
-        let Some(&record) = Record::ALL.iter().find(|record| record.as_str() == asked.record) else { return };
-        let outcome = LookupOutcome::ALL.iter().find(|outcome| outcome.as_str() == asked.outcome);
-        metrics.lookups(record, *outcome.unwrap_or(&LookupOutcome::Error)).inc();
-        metrics.lookup_duration(record).observe(asked.took.as_secs_f64());
-    })
 }
 
 fn set_limits(metrics: &Metrics, proxy: &ProxySettings, connections: usize) {

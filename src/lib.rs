@@ -13,11 +13,13 @@
 //!                    ▼ │
 //!                  proxy ──► message              pure from here on: (event, now) in, actions out
 //!                    ▲ ├───► transaction
-//!                    │ └───► upstream
+//!                    │ ├───► upstream
+//!                    │ └───► fleet            several instances act as one
 //!        metrics, store                           read what the core counted and what it keeps
 //!
 //! admin, control, metrics, logging, systemd       what an operator sees and does
 //! hep                                             copies of messages for a Homer
+//! cluster                                         the memory that several instances share (Redis, Valkey)
 //! notify                                          who is told of a rollover
 //! tap                                             the messages that pass, for whoever traces them
 //! probe                                           an SRV record looked at before any handset is plugged in
@@ -29,10 +31,12 @@
 pub mod admin;
 pub mod agents;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod dns;
 pub mod driver;
+pub mod fleet;
 pub mod flow;
 pub mod hep;
 pub mod logging;

@@ -5,6 +5,7 @@
 //! Never a label from an AOR, an address, a Call-ID or a User-Agent.
 
 mod certificates;
+mod cluster;
 mod durations;
 mod family;
 mod gather;
@@ -29,6 +30,7 @@ use crate::message::Method;
 use crate::proxy::Facts;
 use crate::upstream::Reason;
 use certificates::Certificates;
+use cluster::Cluster;
 use family::Families;
 use labels::{CONNECTION_ERRORS, DROP_REASONS, position};
 use outgoing::Outgoing;
@@ -78,6 +80,8 @@ pub struct Metrics {
     pub config_last_reload_successful: IntGauge,
     /// `store_writable`.
     pub store_writable: IntGauge,
+    /// `cluster_ignored_total`.
+    pub cluster_ignored: IntCounter,
 
     requests: Vec<IntCounter>,
     responses: Vec<IntCounter>,
@@ -95,6 +99,7 @@ pub struct Metrics {
     failovers: Vec<IntCounter>,
     limits: Vec<IntGauge>,
     certificates: Certificates,
+    cluster: Cluster,
     instance_info: IntGaugeVec,
     said: RwLock<Said>,
     targets: Targets,
@@ -209,6 +214,8 @@ impl Metrics {
         );
         store_writable.set(1);
         let outgoing = Outgoing::new(&mut f);
+        let cluster = Cluster::new(&mut f);
+        let cluster_ignored = cluster::ignored(&mut f);
 
         #[cfg(target_os = "linux")]
         register_process(&f.registry);
@@ -259,6 +266,8 @@ impl Metrics {
             draining,
             config_last_reload_successful,
             certificates,
+            cluster,
+            cluster_ignored,
             store_writable,
             instance_info,
             said: RwLock::default(),

@@ -30,7 +30,7 @@ impl Bed {
         };
         let sockets = vec![socket(0, Side::Phone, 5060), socket(1, Side::Upstream, 5080)];
         let (settings, transport) = (Settings::default(), Transport::Udp);
-        let start = Start { settings, upstream, transport, sockets, key: [7; 32], first_branch: 1 };
+        let start = Start { settings, upstream, transport, sockets, key: [7; 32], first_branch: 1, fleet: None };
         let core = Core::new(start, now);
         let remote = "127.0.0.1:40000".parse().expect("literal");
         let handset = Flow::Udp { socket: SocketId(0), local: listen, remote };
@@ -53,7 +53,8 @@ impl Bed {
                 | Action::Lookup
                 | Action::Persist(_)
                 | Action::Failed(_)
-                | Action::RolledOver(_) => {}
+                | Action::RolledOver(_)
+                | Action::Fleet(_) => {}
             }
         }
         sent

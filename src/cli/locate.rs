@@ -136,9 +136,10 @@ fn granted(answer: Answer) -> Result<Value, Failure> {
         Answer::Error { kind: CommandRefusal::NoSuchTarget | CommandRefusal::BadRequest, message } => {
             Err(Failure::Usage(super::terminal::visible(&message)))
         }
-        Answer::Error { kind: CommandRefusal::NotReady | CommandRefusal::AlreadyActive, message } => {
-            Err(Failure::Other(anyhow!(super::terminal::visible(&message))))
-        }
+        Answer::Error {
+            kind: CommandRefusal::NotReady | CommandRefusal::AlreadyActive | CommandRefusal::NotApart,
+            message,
+        } => Err(Failure::Other(anyhow!(super::terminal::visible(&message)))),
         Answer::Error { kind: CommandRefusal::Silent | CommandRefusal::Busy, message } => {
             Err(Failure::Unavailable(anyhow!(message)))
         }

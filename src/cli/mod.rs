@@ -9,6 +9,7 @@ mod healthcheck;
 mod locate;
 mod notes;
 mod phones;
+mod rejoin;
 mod reload;
 mod roll;
 mod run;
@@ -53,6 +54,8 @@ pub enum Command {
     Phones(phones::PhonesArgs),
     /// Make another target active now.
     Roll(roll::RollArgs),
+    /// Bring an instance that went alone back to where its fleet is.
+    Rejoin(rejoin::RejoinArgs),
     /// Show the messages of a handset or of a call as they pass, or what failed, as a ladder, whole, or as a capture file.
     Trace(trace::TraceArgs),
     /// Probe a running Holdline; exit status 0: healthy, 1: not.
@@ -81,6 +84,7 @@ fn obey(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
         Command::Status(args) => status::status(&args),
         Command::Phones(args) => phones::phones(&args),
         Command::Roll(args) => roll::roll(&args),
+        Command::Rejoin(args) => rejoin::rejoin(&args),
         Command::Trace(args) => trace::trace(&args),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Demo(args) => demo::demo(&args),

@@ -69,7 +69,7 @@ async fn serve(args: &RunArgs, layers: Layers, config: Config, admin: Admin) -> 
     let copies = config.hep.clone().map(|settings| hep::start(settings, metrics.clone()));
     let mut driver = Driver::start(Setup::from(config), metrics.clone()).await.map_err(|error| match error {
         StartError::Bind(_) | StartError::Store(_) => Failure::Unavailable(error.into()),
-        StartError::Random => Failure::Other(error.into()),
+        StartError::Random | StartError::Cluster(_) => Failure::Other(error.into()),
     })?;
     driver.report_rollovers_to(notices);
     if let Some(copies) = copies {
@@ -110,7 +110,7 @@ fn control_socket(wanted: &ControlPath, requests: mpsc::Sender<Request>) -> Resu
     match Control::bind(&wanted.path) {
         Ok(Control { listener, place }) => {
             control::serve(listener, requests).context("control")?;
-            tracing::info!(path = %wanted.path.display(), "control socket: holdline phones, roll and trace");
+            tracing::info!(path = %wanted.path.display(), "control socket: holdline phones, roll, rejoin and trace");
             Ok(Some(place))
         }
         Err(error) if wanted.default => {
@@ -131,14 +131,23 @@ impl From<Config> for Setup {
             state_dir: config.state_dir,
             contact_key: config.contact_key,
             drain_timeout: config.drain_timeout,
+            cluster: config.cluster,
         }
     }
 }
 
 /// Who this is, what it will do, and what about it is odd.
 fn introduce(config: &Config) {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = REVISION, "holdline");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = REVISION, instance = config.instance, "holdline");
     tracing::info!(failures = config.upstream.failures, "upstream: {}", upstream(config));
+    if let Some(cluster) = &config.cluster {
+        tracing::info!(
+            name = cluster.name,
+            instance = config.instance,
+            "one of several: they share {}",
+            cluster.address
+        );
+    }
     config.notes.iter().for_each(log);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for (name, meant) in misspelt_variables(names) {

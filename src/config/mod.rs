@@ -4,6 +4,7 @@
 //! [`Config::build`] parses it, once, into the settings of the modules: types that cannot be invalid. What is wrong is
 //! one [`ConfigError`]: one line with the key, the value, where it came from and what would be right.
 
+mod cluster;
 mod error;
 mod files;
 mod hep;
@@ -27,6 +28,7 @@ pub use layers::{Layers, misspelt_variables};
 pub use probe::{PROBE_KEYS, ProbeConfig, duration};
 
 use crate::admin::{Admitted, Token};
+use crate::cluster::Settings as ClusterSettings;
 use crate::control::{DEFAULT_NAME, LONGEST_PATH};
 use crate::flow::Transport;
 use crate::hep::Settings as HepSettings;
@@ -66,6 +68,8 @@ pub struct Config {
     pub admitted: Admitted,
     /// The name of this instance.
     pub instance: String,
+    /// The memory that it shares with others, if it is one of several.
+    pub cluster: Option<ClusterSettings>,
     /// The log's form and level.
     pub log: logging::Settings,
     /// Where copies of messages go.
@@ -115,6 +119,8 @@ impl Config {
         let state_dir = state_dir(layers)?;
         let control = control(layers, state_dir.as_deref(), &mut notes)?;
         let connections = layers.need("limit_connections", |t| value::number(t, 1, 1_000_000))?;
+        let instance = layers.one("instance", value::label)?.unwrap_or_else(machine);
+        let cluster = cluster::settings(layers, &failover.source, &instance, &mut notes)?;
         Ok(Config {
             transport: TransportSettings {
                 listen: listeners.listen,
@@ -140,7 +146,8 @@ impl Config {
                 hosts: layers.many("admin_host", value::host)?,
                 token: admin_token(layers)?.map(|token| Token::new(token.as_bytes())),
             },
-            instance: layers.one("instance", value::label)?.unwrap_or_else(machine),
+            instance,
+            cluster,
             log: logging::Settings {
                 format: layers.need("log_format", |t| {
                     value::choice(t, &[("text", logging::Format::Text), ("json", logging::Format::Json)])

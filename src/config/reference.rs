@@ -85,7 +85,13 @@ const ABOUT: &[About] = &[
     about("admin", "127.0.0.1:9460", "Nothing there changes anything, and nothing shows who the handsets are. On an address that others reach, a firewall or `admin_token_file` says who may look: see [security.md](security.md#admin-address)."),
     about("admin_host", "proxy1.example.com", "A request by any other name gets 421: a web site whose name is made to point here cannot read it through a browser. A Prometheus that scrapes by name needs that name here."),
     about("admin_token_file", "/etc/holdline/admin.token", "Sent as `Authorization: Bearer TOKEN`, in the clear: on a network that others listen to, put a TLS proxy before it. `openssl rand -hex 32` makes one. Surrounding white space does not count. `holdline status` takes the same setting; Prometheus has `authorization.credentials_file`."),
-    about("instance", "branch-berlin", "Any text of at most 64 characters that fits on a line: for whoever looks at several status pages."),
+    about("instance", "branch-berlin", "Any text of at most 64 characters that fits on a line: for whoever looks at several status pages, and for the other instances of a fleet, which name it as the one that decided."),
+    about("cluster", "redis+sentinel://sentinel1,sentinel2,sentinel3/mymaster",
+        "`redis://[USER@]HOST[:PORT][/DATABASE]`, `rediss://` with TLS, `redis+sentinel://HOST[:PORT],HOST[:PORT]/NAME` for Sentinels that \
+         know the server by that name, `rediss+sentinel://` with TLS to both. Redis 6.2 or later, or Valkey. The system's certificate \
+         authorities are trusted. Nothing waits for it: see [scaling.md](scaling.md#several-that-act-as-one)."),
+    about("cluster_name", "office", "The same for all instances that share handsets and a PBX. Letters, digits, `-`, `_`, `.` and `:`."),
+    about("cluster_password_file", "/etc/holdline/redis.password", "For the user in `cluster`, or for the server's `requirepass`. Surrounding white space does not count. Sentinels are asked without it first, then with it."),
     about("on_rollover", "https://hooks.example.com/holdline",
         "Commas part nothing here: a program's arguments are a list in the file (`[\"/usr/local/bin/page\", \"--team\", \"voice\"]`), or the flag \
          repeated. It is run without a shell, gets the JSON on standard input, and is killed after 30 s. A web hook is tried again for five \

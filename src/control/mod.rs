@@ -5,6 +5,7 @@
 //! ```text
 //! → {"command":"phones","query":"204","limit":100}      ← {"ok":{"phones":[…],…}}
 //! → {"command":"roll","target":"b.pbx.example.com"}     ← {"ok":{"from":"…","to":"…","epoch":3}}
+//! → {"command":"rejoin"}                                ← {"ok":{"from":"…","to":"…"}}
 //! → {"command":"status"}                                ← {"ok":{…}}            as the page /status
 //!                                                       ← {"error":{"kind":"no_such_target","message":"…"}}
 //! ```
@@ -64,6 +65,8 @@ pub enum Command {
         /// `host:port`, or a host that has one port only; the next target where there is none.
         target: Option<String>,
     },
+    /// Back to where the fleet is.
+    Rejoin {},
 }
 
 /// An answer.
@@ -93,6 +96,8 @@ pub enum CommandRefusal {
     NoSuchTarget,
     /// The target is active already.
     AlreadyActive,
+    /// It does not stand apart from a fleet, or cannot go where the fleet is.
+    NotApart,
     /// As many traces run as may run.
     Busy,
     /// The driver does not answer.

@@ -82,6 +82,14 @@ async fn converse(
             tracing::info!(target = asked, uid = who.uid(), pid = who.pid(), "roll asked for over the control socket");
             roll(requests, target).await
         }
+        Ok(Command::Rejoin {}) => {
+            tracing::info!(uid = who.uid(), pid = who.pid(), "rejoin asked for over the control socket");
+            match ask(requests, Request::Rejoin).await {
+                Some(Ok((from, to))) => Answer::Ok(json!({ "from": from, "to": to })),
+                Some(Err(error)) => Answer::Error { kind: CommandRefusal::NotApart, message: error.to_string() },
+                None => silent(),
+            }
+        }
         Ok(Command::Phones { query, limit }) => {
             let query = Query::new(&query);
             let phones = ask(requests, |to| Request::Phones(query, limit.unwrap_or(LISTED), to)).await;

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Driver, Live, Request, observed_resolver, set_limits, unix_now};
+use super::lookups::observed_resolver;
+use super::{Driver, Live, Request, set_limits, unix_now};
 use crate::proxy::Event;
 use crate::store::Store;
 use crate::transport::tls::TlsError;
@@ -54,6 +55,9 @@ impl Driver {
             }
             Request::Roll(target, to) => {
                 let _ = to.send(self.core.roll(target.as_deref(), Instant::now()));
+            }
+            Request::Rejoin(to) => {
+                let _ = to.send(self.core.rejoin(Instant::now()));
             }
             Request::Trace(filter, last, to) => {
                 let _ = to.send(self.tap.trace(filter, last, unix_now()));

@@ -77,6 +77,9 @@ impl Metrics {
             series.active.set(i64::from(is_active));
             series.consecutive_failures.set(if is_active { i64::from(upstream.consecutive_failures()) } else { 0 });
         }
+        if let Some(fleet) = levels.fleet {
+            self.fleet(fleet);
+        }
         rise(&self.strikes_voided, self.strikes_voided.get(), upstream.voided());
         self.transactions.set(levels.transactions as i64);
         self.bindings.set(levels.bindings as i64);

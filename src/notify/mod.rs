@@ -81,11 +81,13 @@ impl Notices {
 
 /// The JSON of a notice; `docs/runbook.md` describes it.
 fn notice(rollover: &Rollover, about: &About, unix: Duration) -> Value {
-    let Rollover { from, to, epoch, reason, count, strikes, handsets, failed } = rollover;
+    let Rollover { from, to, epoch, reason, count, strikes, handsets, failed, decided } = rollover;
     let cause = match reason {
         Reason::RegisterFailures => rollover.failures(),
         Reason::TargetRemoved => "the target was missing from two DNS answers in a row".to_owned(),
         Reason::Manual => "an operator asked for it".to_owned(),
+        // The other instance's strikes, in its words.
+        Reason::Cluster => decided.as_ref().map_or_else(String::new, |decided| decided.strikes.to_string()),
     };
     let strike = |strike: &crate::upstream::Strike| {
         json!({
@@ -103,6 +105,7 @@ fn notice(rollover: &Rollover, about: &About, unix: Duration) -> Value {
         "to": &**to,
         "epoch": epoch,
         "reason": reason.as_str(),
+        "decided_by": decided.as_ref().map(|decided| &*decided.by),
         "cause": cause,
         "failures": count,
         "strikes": strikes.iter().map(strike).collect::<Vec<_>>(),

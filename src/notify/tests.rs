@@ -19,6 +19,7 @@ fn rollover(reason: Reason) -> Rollover {
         strikes: vec![strike(4, Outcome::Failed(Cause::Timeout)), strike(0, Outcome::Response(503))],
         handsets: 1,
         failed: 48,
+        decided: None,
     }
 }
 
@@ -40,6 +41,7 @@ fn a_notice_says_what_happened_and_nothing_that_a_peer_said() {
             "to": "b.pbx.example:5061",
             "epoch": 4,
             "reason": "register_failures",
+            "decided_by": null,
             "cause": "timeout 4.000 s ago, 503 now",
             "failures": 2,
             "strikes": [

@@ -19,9 +19,10 @@ use super::marks::BindingId;
 use super::registrar::StoredBinding;
 use super::registrar::bindings::Change;
 use super::traced::Leg;
+use crate::fleet::{self, Fleet, RejoinError};
 use crate::flow::{Flow, Side, Transport};
 use crate::message::Message;
-use crate::upstream::{RollError, Rollover, Upstream};
+use crate::upstream::{RollError, Rollover, TargetId, Upstream};
 
 /// Everything between the sockets, without I/O, clock or chance.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Core {
             Event::Net(event) => Intake(house).net(event, now),
             Event::Lookup(result) => house.upstream.handle_lookup(result, now),
             Event::Drain => house.draining = true,
+            Event::Fleet(word) => house.tell_fleet(fleet::Event::Word(word), now),
             Event::Settings(reload) => {
                 house.reload(*reload);
                 Intake(house).show_out(now);
@@ -79,6 +81,25 @@ impl Core {
         let rolled = self.house.upstream.roll(target, now);
         self.house.pump(now);
         rolled
+    }
+
+    /// The operator brings an instance that stands apart back to where its fleet is. From where to where it went.
+    ///
+    /// # Errors
+    /// When it does not stand apart, or cannot go there.
+    pub fn rejoin(&mut self, now: Instant) -> Result<(TargetId, TargetId), RejoinError> {
+        let House { fleet: Some(fleet), upstream, .. } = &mut self.house else { return Err(RejoinError::Alone) };
+        let from = upstream.active().map(|(target, _)| target.label.clone());
+        fleet.rejoin()?;
+        self.house.pump(now);
+        let House { fleet, upstream, .. } = &self.house;
+        let to = upstream.active().map(|(target, _)| target.label.clone());
+        let wanted = fleet.as_ref().and_then(Fleet::target).cloned();
+        match (from, to, wanted) {
+            (Some(from), Some(to), Some(wanted)) if to == wanted => Ok((from, to)),
+            (_, _, Some(wanted)) => Err(RejoinError::NoSuchTarget(wanted.to_string())),
+            _ => Err(RejoinError::NoWord),
+        }
     }
 
     /// Whether requests can be served: a record set is there and we are not draining.
@@ -150,6 +171,7 @@ impl Core {
     pub fn levels(&self) -> Levels<'_> {
         Levels {
             upstream: &self.house.upstream,
+            fleet: self.house.fleet.as_ref(),
             transport: self.house.site.transport,
             transactions: self.house.transactions.len(),
             bytes: self.house.bytes(),
@@ -223,7 +245,8 @@ impl Core {
     }
 
     fn view(&self, now: Instant) -> View<'_> {
-        let House { site, upstream, transactions, registrar, flows, journal, draining, .. } = &self.house;
-        View { site, upstream, transactions, registrar, flows, journal, draining: *draining, now }
+        let House { site, upstream, transactions, registrar, flows, journal, fleet, draining, .. } = &self.house;
+        let fleet = fleet.as_ref();
+        View { site, upstream, transactions, registrar, flows, journal, fleet, draining: *draining, now }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::site::{Reload, Settings, Socket};
 use super::traced::Failed;
+use crate::fleet::{self, Fleet};
 use crate::flow::{NetCommand, NetEvent, Transport};
 use crate::upstream::{LookupFailure, Persisted, RecordSet, Rollover, Upstream};
 
@@ -16,6 +17,8 @@ pub enum Event {
     Drain,
     /// Other settings from now on, as far as they may change.
     Settings(Box<Reload>),
+    /// What the fleet's shared memory says.
+    Fleet(fleet::Word),
 }
 
 /// What the core wants done.
@@ -31,6 +34,8 @@ pub enum Action {
     Failed(Box<Failed>),
     /// Another target is active (logged already): for whoever wants to know.
     RolledOver(Box<Rollover>),
+    /// For the fleet's shared memory.
+    Fleet(fleet::Command),
 }
 
 /// What a core is made of.
@@ -48,4 +53,6 @@ pub struct Start {
     pub key: [u8; 32],
     /// Must differ between two starts with the same key.
     pub first_branch: u64,
+    /// This instance's part in its fleet; `None`: it is alone.
+    pub fleet: Option<Fleet>,
 }

@@ -18,10 +18,11 @@ use super::marks::Key;
 use super::registrar::Registrar;
 use super::site::{Reload, Site};
 use super::wire;
+use crate::fleet::{self, Fleet};
 use crate::flow::{ConnId, Flow};
 use crate::message::{Message, Method};
 use crate::transaction::{ClientId, Outgoing, ServerId, Timers, Transactions, TxAction};
-use crate::upstream::{Rollover, TargetId, Upstream, UpstreamAction};
+use crate::upstream::{Plan, Reason, Rollover, TargetId, Upstream, UpstreamAction};
 
 #[derive(Debug)]
 pub(super) struct House {
@@ -34,13 +35,18 @@ pub(super) struct House {
     pub journal: Journal,
     pub inquiry: Inquiry,
     pub admission: Admission,
+    /// This instance's part among several; `None` for one that is alone.
+    pub fleet: Option<Fleet>,
     pub draining: bool,
     pub actions: VecDeque<Action>,
 }
 
 impl House {
     pub(super) fn new(start: Start, now: Instant) -> Self {
-        let Start { settings, upstream, transport, sockets, key, first_branch } = start;
+        let Start { settings, mut upstream, transport, sockets, key, first_branch, fleet } = start;
+        if fleet.is_some() {
+            upstream.join_fleet();
+        }
         let key = Key::new(key);
         let mut seed = [0; 16];
         for (chunk, purpose) in seed.chunks_mut(8).zip([b"transactions 1", b"transactions 2"]) {
@@ -56,6 +62,7 @@ impl House {
             site: Site::new(settings, key, transport, sockets, first_branch),
             upstream,
             inquiry: Inquiry::default(),
+            fleet,
             draining: false,
             actions: VecDeque::new(),
         }
@@ -74,6 +81,9 @@ impl House {
             self.asked(false, now);
         }
         self.upstream.handle_timeout(now);
+        if let Some(fleet) = &mut self.fleet {
+            fleet.handle_timeout(now);
+        }
         self.registrar.handle_timeout(now);
         while let Some(flow) = self.registrar.poll_keepalive(now) {
             self.flows.ping(flow);
@@ -91,6 +101,7 @@ impl House {
             self.upstream.poll_timeout(),
             self.registrar.poll_timeout(),
             self.inquiry.poll_timeout(),
+            self.fleet.as_ref().and_then(Fleet::poll_timeout),
         ]
         .into_iter()
         .flatten()
@@ -107,6 +118,8 @@ impl House {
                 self.transaction_wants(action, now);
             } else if let Some(action) = self.upstream.poll_action() {
                 self.upstream_wants(action, now);
+            } else if let Some(action) = self.fleet.as_mut().and_then(Fleet::poll_action) {
+                self.fleet_wants(action, now);
             } else if let Some(command) = self.flows.poll() {
                 self.actions.push_back(Action::Net(command));
             } else {
@@ -230,6 +243,40 @@ impl House {
                 self.actions.push_back(Action::RolledOver(Box::new(rollover)));
             }
             UpstreamAction::Ask { target, epoch } => self.ask(&target, epoch, now),
+            UpstreamAction::Decide(plan) => self.tell_fleet(fleet::Event::Decide(plan), now),
+            UpstreamAction::Served => self.tell_fleet(fleet::Event::Served, now),
+        }
+    }
+
+    /// What the fleet's machine wants.
+    fn fleet_wants(&mut self, action: fleet::Action, now: Instant) {
+        match action {
+            fleet::Action::Ask(command) => self.actions.push_back(Action::Fleet(command)),
+            fleet::Action::CarryOut(plan) => self.upstream.carry_out(&plan, now),
+            fleet::Action::Follow(record) => {
+                let followed = self.upstream.follow(&record.target, record.decided(), now);
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.followed(followed);
+                }
+            }
+            fleet::Action::Begin => self.upstream.begin_serving(),
+        }
+        self.release(now);
+    }
+
+    /// Hands the fleet's machine an event, if there is one.
+    pub(super) fn tell_fleet(&mut self, event: fleet::Event, now: Instant) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.handle(event, now);
+        }
+    }
+
+    /// REGISTERs that were held go out now, if nothing holds them any more.
+    fn release(&mut self, now: Instant) {
+        if self.upstream.active().is_some() && !self.upstream.holds() {
+            for id in self.exchanges.release() {
+                self.feed(id, In::TargetsKnown, now);
+            }
         }
     }
 
@@ -238,11 +285,11 @@ impl House {
         let targets = self.upstream.targets();
         self.flows.addresses.keep_only(targets);
         self.journal.facts.keep_only(|label| targets.iter().any(|target| *target.label == *label));
-        if self.upstream.active().is_some() {
-            for id in self.exchanges.release() {
-                self.feed(id, In::TargetsKnown, now);
-            }
+        if let Some((active, _)) = self.upstream.active() {
+            let active = active.label.clone();
+            self.tell_fleet(fleet::Event::Active(active), now);
         }
+        self.release(now);
         self.keep_reachable(now);
     }
 
@@ -253,9 +300,15 @@ impl House {
         if let Some((_, Some(client))) = self.inquiry.end() {
             self.transactions.drop_client(client);
         }
+        let event = match rollover.reason {
+            Reason::TargetRemoved | Reason::Manual => fleet::Event::Moved(Plan::made(rollover)),
+            Reason::RegisterFailures | Reason::Cluster => fleet::Event::Active(rollover.to.clone()),
+        };
+        self.tell_fleet(event, now);
         for id in self.exchanges.paused() {
             self.feed(id, In::RolledOver, now);
         }
+        self.release(now);
         let (orphaned, bindings) = (self.orphans(), self.registrar.bindings().confirmed_len());
         self.journal.log_orphans_anew(orphaned, bindings);
     }

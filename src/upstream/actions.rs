@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::classes::Class;
 use super::events::Rollover;
+use super::fleet::Plan;
 use super::order::TargetId;
 use super::settings::Persisted;
 
@@ -26,6 +27,10 @@ pub enum UpstreamAction {
     },
     /// The target list changed: labels, order, weights or addresses.
     SetChanged,
+    /// The strikes are enough, and the fleet is asked before they move anything; see [`Upstream::join_fleet`](super::Upstream::join_fleet).
+    Decide(Plan),
+    /// A REGISTER succeeded at the active target. At most once a second, and only in a fleet.
+    Served,
 }
 
 /// The effect of an outcome on the count.

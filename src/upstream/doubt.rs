@@ -30,7 +30,7 @@ impl Upstream {
             return;
         }
         if !lives {
-            self.strike_out(now);
+            self.enough(now);
             return;
         }
         let failures = self.failover.void();

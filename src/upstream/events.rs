@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::classes::Outcome;
 use super::failover::{Hit, Tally};
+use super::fleet::Decided;
 use super::order::TargetId;
 use super::witness::HandsetId;
 
@@ -42,11 +43,13 @@ pub enum Reason {
     TargetRemoved,
     /// An operator asked for it.
     Manual,
+    /// The fleet moved: another instance decided.
+    Cluster,
 }
 
 impl Reason {
     /// All reasons, in the order metrics are registered.
-    pub const ALL: [Reason; 3] = [Reason::RegisterFailures, Reason::TargetRemoved, Reason::Manual];
+    pub const ALL: [Reason; 4] = [Reason::RegisterFailures, Reason::TargetRemoved, Reason::Manual, Reason::Cluster];
 
     /// The metric label.
     #[must_use]
@@ -55,6 +58,7 @@ impl Reason {
             Reason::RegisterFailures => "register_failures",
             Reason::TargetRemoved => "target_removed",
             Reason::Manual => "manual",
+            Reason::Cluster => "cluster",
         }
     }
 }
@@ -70,6 +74,17 @@ pub struct Strike {
     pub handset: HandsetId,
     /// The peer's or the transport's own words, as in [`Hit`].
     pub detail: Option<Arc<str>>,
+}
+
+impl Strike {
+    pub(super) fn of(hit: &Hit, now: Instant) -> Strike {
+        Strike {
+            age: now.saturating_duration_since(hit.at),
+            outcome: hit.outcome,
+            handset: hit.witness.handset,
+            detail: hit.detail.clone(),
+        }
+    }
 }
 
 /// A change of the active target (or the only target's becoming active once more).
@@ -92,20 +107,13 @@ pub struct Rollover {
     /// How many different handsets failed since the first of them. Strikes are serial: of a target that is silent to all, most
     /// handsets' failures are no strikes of their own.
     pub failed: usize,
+    /// Who decided, where it was another instance.
+    pub decided: Option<Decided>,
 }
 
 impl Rollover {
     pub(super) fn new(from: TargetId, to: TargetId, epoch: u64, reason: Reason, tally: &Tally, now: Instant) -> Self {
-        let strikes = tally
-            .hits
-            .iter()
-            .map(|h| Strike {
-                age: now.saturating_duration_since(h.at),
-                outcome: h.outcome,
-                handset: h.witness.handset,
-                detail: h.detail.clone(),
-            })
-            .collect();
+        let strikes = tally.hits.iter().map(|hit| Strike::of(hit, now)).collect();
         Rollover {
             from,
             to,
@@ -115,22 +123,28 @@ impl Rollover {
             strikes,
             handsets: tally.handsets,
             failed: tally.failed,
+            decided: None,
         }
     }
 
     /// The failures in words: `timeout 8.0 s ago, 503 4.0 s ago, refused now`.
     #[must_use]
     pub fn failures(&self) -> String {
-        let words = |strike: &Strike| {
-            let Strike { age, outcome, .. } = strike;
-            if age.as_millis() == 0 {
-                format!("{outcome} now")
-            } else {
-                format!("{outcome} {:.3} s ago", age.as_secs_f64())
-            }
-        };
-        self.strikes.iter().map(words).collect::<Vec<_>>().join(", ")
+        in_words(&self.strikes)
     }
+}
+
+/// Strikes in words, oldest first.
+pub(super) fn in_words(strikes: &[Strike]) -> String {
+    let words = |strike: &Strike| {
+        let Strike { age, outcome, .. } = strike;
+        if age.as_millis() == 0 {
+            format!("{outcome} now")
+        } else {
+            format!("{outcome} {:.3} s ago", age.as_secs_f64())
+        }
+    };
+    strikes.iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Rollover {
@@ -211,8 +225,14 @@ pub enum EventShown {
         from: TargetId,
         /// The target now active.
         to: TargetId,
-        /// `register_failures`, `target_removed`, `manual`.
+        /// `register_failures`, `target_removed`, `manual`, `cluster`.
         reason: &'static str,
+        /// The instance that decided, and its strikes in words, where it was another one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        decided_by: Option<Arc<str>>,
+        /// See `decided_by`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        decided_for: Option<Arc<str>>,
         /// Number of the activation.
         epoch: u64,
         /// Consecutive failures counted.
@@ -292,6 +312,8 @@ impl EventShown {
                 from: r.from.clone(),
                 to: r.to.clone(),
                 reason: r.reason.as_str(),
+                decided_by: r.decided.as_ref().map(|decided| decided.by.clone()),
+                decided_for: r.decided.as_ref().map(|decided| decided.strikes.clone()),
                 epoch: r.epoch,
                 failures: r.count,
                 handsets: r.handsets,

@@ -249,6 +249,12 @@ impl Failover {
         tally
     }
 
+    /// No attempt was sent yet, at any target.
+    #[must_use]
+    pub fn is_untried(&self) -> bool {
+        self.next_seq == 0
+    }
+
     /// The count to zero. The fence stays: what was sent before the last strike is still no new event.
     fn clear(&mut self) {
         self.count = 0;

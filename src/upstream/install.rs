@@ -89,6 +89,8 @@ impl Upstream {
                 }
             }
             (None, None) => {
+                let preferred = self.member.as_mut().and_then(|member| member.preferred.take());
+                let wanted = preferred.as_deref().or(wanted);
                 let index = wanted.and_then(|label| self.index_of(label)).unwrap_or(0);
                 self.failover.activate();
                 self.active = Some(Active { index, since: now, missing: 0 });

@@ -10,6 +10,7 @@
 //!                                    →  install  in the place of the set before
 //! classes  what an outcome means     →  failover the three-strike count  →  events  the last hundred and their why
 //! witness  whose word a strike is      →  doubt    strikes that are no evidence by themselves
+//! moves    another target is active      →  fleet    what several instances decide together
 //! actions  what the driver must do      snapshot what /status shows
 //! ```
 //!
@@ -22,7 +23,9 @@ pub mod classes;
 mod doubt;
 pub mod events;
 pub mod failover;
+mod fleet;
 mod install;
+mod moves;
 pub mod name;
 pub mod order;
 pub mod records;
@@ -38,7 +41,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use actions::{RollError, UpstreamAction, Verdict};
 pub use classes::{Class, FAILURE_CODES, Outcome};
@@ -46,6 +49,8 @@ use events::{Events, What};
 pub use events::{MAX_DETAIL, Reason, Rollover, Strike, bounded};
 pub use failover::Attempt;
 use failover::{Failover, Hit, Step};
+use fleet::Member;
+pub use fleet::{Decided, Followed, Plan};
 pub use install::{MAX_ADDRESSES, MAX_PAST_TARGETS};
 pub use name::{NameError, SrvName};
 pub use order::{Selection, Target, TargetId};
@@ -92,6 +97,8 @@ pub struct Upstream {
     /// The active target has answered a REGISTER since it became active.
     answered: bool,
     rejected: Vec<String>,
+    /// What it takes to be one of several instances; `None` for one that is alone.
+    member: Option<Member>,
     summaries: Summaries,
     events: Events,
     actions: VecDeque<UpstreamAction>,
@@ -118,6 +125,7 @@ impl Upstream {
             voided: 0,
             answered: false,
             rejected: Vec::new(),
+            member: None,
             summaries: Summaries::default(),
             events: Events::default(),
             actions: VecDeque::new(),
@@ -195,41 +203,6 @@ impl Upstream {
         record
     }
 
-    /// Makes the target at `index` active: a new epoch, the count at zero.
-    fn activate(&mut self, index: usize, from: TargetId, reason: Reason, now: Instant) -> Rollover {
-        let to = self.targets[index].label.clone();
-        let tally = self.failover.activate();
-        (self.doubted, self.answered) = (None, false);
-        self.active = Some(Active { index, since: now, missing: 0 });
-        let rollover = Rollover::new(from, to, self.failover.epoch(), reason, &tally, now);
-        self.log_rollover(&rollover, now);
-        self.events.push(What::RolledOver(rollover.clone()), now);
-        self.persist();
-        self.actions.push_back(UpstreamAction::RolledOver(rollover.clone()));
-        rollover
-    }
-
-    /// Logs every rollover that an operator or DNS decided. Rollovers by failures may go on in circles: they are summarised for
-    /// each target that is left.
-    fn log_rollover(&mut self, rollover: &Rollover, now: Instant) {
-        let held = match rollover.reason {
-            Reason::RegisterFailures => self.summaries.due(&rollover.from, now),
-            Reason::TargetRemoved | Reason::Manual => Some(0),
-        };
-        let Some(more_like_it) = held else { return };
-        warn!(
-            from = &*rollover.from,
-            to = &*rollover.to,
-            reason = rollover.reason.as_str(),
-            failures = rollover.count,
-            handsets = rollover.handsets,
-            handsets_failed = rollover.failed,
-            strikes = rollover.failures(),
-            more_like_it,
-            "rolled over"
-        );
-    }
-
     fn persist(&mut self) {
         let Some(active) = self.active_label() else { return };
         self.actions.push_back(UpstreamAction::Persist(Persisted {
@@ -277,30 +250,17 @@ impl Upstream {
             }
             Step::Counted => return Verdict { class, counted: true, rolled_over: false },
             Step::Enough => {
-                self.strike_out(now);
-                return Verdict { class, counted: true, rolled_over: true };
+                let rolled_over = self.enough(now);
+                return Verdict { class, counted: true, rolled_over };
             }
         }
         Verdict { class, counted: false, rolled_over: false }
     }
 
-    fn strike_out(&mut self, now: Instant) {
-        let Some(active) = &self.active else { return };
-        let from = self.targets[active.index].label.clone();
-        let next = (active.index + 1) % self.targets.len();
-        self.failed_this_round.insert(from.clone());
-        self.activate(next, from, Reason::RegisterFailures, now);
-        if self.all_failed() && !self.all_failed_logged {
-            self.all_failed_logged = true;
-            if self.summaries.due("every target", now).is_some() {
-                error!(source = %self.settings.source, targets = self.targets.len(), "every target has failed since the last success");
-            }
-        }
-    }
-
     /// A target has accepted a registration.
     fn served(&mut self, now: Instant) {
         self.doubted = None;
+        self.report_served(now);
         self.failed_this_round.clear();
         if std::mem::take(&mut self.all_failed_logged) && self.summaries.due("served again", now).is_some() {
             info!(active = self.active_label().as_deref(), "registrations succeed again");
@@ -321,34 +281,6 @@ impl Upstream {
     /// strike is taken back. The count stays otherwise.
     pub fn late_answer(&mut self, attempt: &Attempt) -> bool {
         self.failover.retract(attempt)
-    }
-
-    /// An operator's rollover: to the next target, or to the one named (`host:port`, or a host that has one port only).
-    pub fn roll(&mut self, target: Option<&str>, now: Instant) -> Result<Rollover, RollError> {
-        let Some(active) = &self.active else { return Err(RollError::NotReady) };
-        let from = active.index;
-        let to = match target {
-            None => (from + 1) % self.targets.len(),
-            Some(asked) => self.find_asked(asked)?,
-        };
-        let label = self.targets[from].label.clone();
-        if to == from && target.is_some() {
-            return Err(RollError::AlreadyActive(label.to_string()));
-        }
-        Ok(self.activate(to, label, Reason::Manual, now))
-    }
-
-    fn find_asked(&self, asked: &str) -> Result<usize, RollError> {
-        let wanted = asked.trim().trim_end_matches('.').to_ascii_lowercase();
-        if let Some(index) = self.index_of(&wanted) {
-            return Ok(index);
-        }
-        let mut by_host = self.targets.iter().enumerate().filter(|(_, t)| *t.host == *wanted);
-        if let (Some((index, _)), None) = (by_host.next(), by_host.next()) {
-            return Ok(index);
-        }
-        let known: Vec<&str> = self.targets.iter().map(|t| &*t.label).collect();
-        Err(RollError::NoSuchTarget { asked: asked.to_owned(), known: known.join(", ") })
     }
 
     /// Starts a lookup if one is due.

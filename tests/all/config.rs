@@ -140,6 +140,11 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--allow", "office"], &["allow", "office", "not a network"]),
         (&[SRV, "--allow", ","], &["allow", "admits nobody"]),
         (&[SRV, "--proxy-protocol", "balancer"], &["proxy_protocol", "balancer", "not a network"]),
+        (&[SRV, "--cluster", "redis.example.com"], &["cluster", "write redis://HOST[:PORT]"]),
+        (&[SRV, "--cluster", "redis://u:s3cret@h"], &["cluster", "cluster_password_file"]),
+        (&[SRV, "--cluster", "redis+sentinel://h"], &["cluster", "the Sentinels know the server by"]),
+        (&[SRV, "--cluster", "redis://h", "--cluster-name", "{x}"], &["cluster_name", "{x}", "letters, digits"]),
+        (&[SRV, "--cluster", "redis://h", "--cluster-password-file", "absent"], &["cluster_password_file", "absent"]),
         (&[SRV, "--hep", "homer.example.com"], &["hep", "homer.example.com", "write udp://HOST:9060"]),
         (&[SRV, "--hep", "udp://homer.example.com"], &["hep", "write udp://HOST:9060"]),
         (&[SRV, "--hep", "http://homer.example.com:9060"], &["hep", "write udp://HOST:9060"]),
@@ -382,6 +387,9 @@ admin = "127.0.0.1:9461"
 admin_host = ["proxy1.example.com"]
 admin_token_file = "long.secret"
 instance = "branch berlin"
+cluster = "redis+sentinel://holdline@sentinel1,sentinel2:26380/mymaster"
+cluster_name = "office"
+cluster_password_file = "long.secret"
 hep = "tls://homer.example.com:9061"
 hep_capture_id = 7
 hep_methods = ["INVITE", "BYE"]

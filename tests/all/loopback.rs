@@ -6,6 +6,7 @@
 
 mod attacks;
 mod balancer;
+mod cluster;
 mod descriptors;
 mod dns;
 mod drain;

@@ -7,6 +7,7 @@ mod calls;
 mod dialog;
 mod evidence;
 mod failover;
+mod fleet;
 mod instant;
 mod interleavings;
 mod ladder;

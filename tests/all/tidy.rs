@@ -26,18 +26,19 @@ const IMPURE: &[(&str, &str)] = &[
     ("println!", "no I/O in the core"),
 ];
 
-const PURE: [&str; 6] =
-    ["src/flow.rs", "src/summaries.rs", "src/message", "src/transaction", "src/upstream", "src/proxy"];
+const PURE: [&str; 7] =
+    ["src/flow.rs", "src/summaries.rs", "src/message", "src/transaction", "src/upstream", "src/fleet", "src/proxy"];
 
 /// What each pure folder may import of the crate, outside of its tests. Whatever is counted or stored comes out of the core as
 /// facts; nothing pure knows who counts or stores it.
-const MAY_IMPORT: [(&str, &[&str]); 6] = [
+const MAY_IMPORT: [(&str, &[&str]); 7] = [
     ("src/flow.rs", &[]),
     ("src/summaries.rs", &[]),
     ("src/message", &["message", "flow"]),
     ("src/transaction", &["transaction", "flow", "message"]),
     ("src/upstream", &["upstream", "flow", "summaries"]),
-    ("src/proxy", &["proxy", "flow", "message", "summaries", "transaction", "upstream"]),
+    ("src/fleet", &["fleet", "summaries", "upstream"]),
+    ("src/proxy", &["proxy", "fleet", "flow", "message", "summaries", "transaction", "upstream"]),
 ];
 
 /// Lines of one file of `src`. Around 150 to 400 is the aim; beyond this it wants to be two files.

@@ -3,6 +3,7 @@
 #![allow(clippy::format_push_string, reason = "a page for people, put together once")]
 
 mod events;
+mod fleet;
 mod verdict;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,6 +30,9 @@ pub(super) struct Status {
     store: Store,
     #[serde(default)]
     config: Config,
+    /// `None` for one that is alone.
+    #[serde(default)]
+    cluster: Option<fleet::Cluster>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -114,6 +118,10 @@ enum Event {
         /// A Holdline of an earlier version does not count them.
         #[serde(default)]
         handsets_failed: usize,
+        #[serde(default)]
+        decided_by: Option<String>,
+        #[serde(default)]
+        decided_for: Option<String>,
         strikes: Vec<Strike>,
     },
     TargetsChanged {
@@ -248,6 +256,7 @@ pub(super) fn rendered(status: &Status) -> String {
     ));
     lines.push(format!("dns          {}", dns(&upstream.dns)));
     lines.push(format!("active       {}", active(upstream)));
+    lines.extend(status.cluster.iter().flat_map(fleet::lines));
     lines.push(format!("phones       {}", phones(status)));
     lines.push(format!("connections  {}", connections(&status.flows)));
     let Counts { success, challenged, rejected, failed } = &status.registrations.last_hour;

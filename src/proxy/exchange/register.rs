@@ -28,7 +28,7 @@ const PACE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// Where the whole stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// There is no record set yet.
+    /// There is no record set yet, or the fleet is asked where to go.
     Held,
     /// A try is under way.
     Trying,
@@ -156,7 +156,7 @@ impl RegisterRelay {
 
     /// Starts the next try on the active target, or finds that there is none to start.
     fn launch(&mut self, outlook: &mut Outlook<'_>, out: &mut Outbox) {
-        let Some((target, epoch)) = outlook.upstream.active() else {
+        let Some((target, epoch)) = outlook.upstream.active().filter(|_| !outlook.upstream.holds()) else {
             if self.phase != Phase::Held {
                 self.phase = Phase::Held;
                 out.push(Out::Hold);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::Journal;
+use crate::fleet::Fleet;
 use crate::flow::{Side, Transport};
 use crate::proxy::flows::Flows;
 use crate::proxy::registrar::Registrar;
@@ -17,6 +18,8 @@ use crate::upstream::Upstream;
 pub struct Levels<'c> {
     /// The targets, which is active, and what is counted against it.
     pub upstream: &'c Upstream,
+    /// This instance's part in its fleet, if it is in one.
+    pub fleet: Option<&'c Fleet>,
     /// What the upstream side speaks.
     pub transport: Transport,
     /// Live and completed transactions.
@@ -42,6 +45,7 @@ pub(in crate::proxy) struct View<'c> {
     pub registrar: &'c Registrar,
     pub flows: &'c Flows,
     pub journal: &'c Journal,
+    pub fleet: Option<&'c Fleet>,
     pub draining: bool,
     pub now: Instant,
 }
@@ -75,6 +79,7 @@ impl View<'_> {
                 "latency_last_hour": self.journal.minutes.latency(self.now),
                 "since_start": self.journal.minutes.totals(),
             },
+            "cluster": self.fleet.map(|fleet| fleet.shown(self.now)),
             "draining": self.draining,
         })
     }

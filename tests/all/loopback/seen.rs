@@ -55,13 +55,17 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("strikes_voided_total", "counter", &[]),
     ("notifications_total", "counter", &["outcome"]),
     ("hep_packets_total", "counter", &["outcome"]),
+    ("cluster_away", "gauge", &[]),
+    ("cluster_diverged", "gauge", &[]),
+    ("cluster_epoch", "gauge", &[]),
+    ("cluster_ignored_total", "counter", &[]),
 ];
 
 /// Closed sets of label values, each of which exists from the start.
 #[rustfmt::skip]
 const VALUES: &[(&str, &str, &[&str])] = &[
     ("dns_lookups_total", "outcome", &["ok", "nxdomain", "nodata", "servfail", "timeout", "error"]),
-    ("failovers_total", "reason", &["register_failures", "target_removed", "manual"]),
+    ("failovers_total", "reason", &["register_failures", "target_removed", "manual", "cluster"]),
     ("register_attempts_total", "outcome", &["success", "challenged", "rejected", "failed"]),
     ("register_failures_total", "reason",
         &["timeout", "refused", "reset", "tls", "unreachable", "unresolved", "response"]),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use holdline::fleet::{Command, Fleet, Word};
 use holdline::flow::{Cause, ConnId, Flow, NetCommand, NetEvent, Side, Transport};
 use holdline::metrics::Metrics;
 use holdline::proxy::{Action, Core, Event, Failed, Reload, Settings};
@@ -58,6 +59,8 @@ pub(crate) struct World {
     pub failures: Vec<Failed>,
     /// What was handed out about rollovers, in order.
     pub rollovers: Vec<Rollover>,
+    /// What the fleet's shared memory was asked, in order.
+    pub asked: Vec<Command>,
     pub loss: f64,
     pub duplication: f64,
     pub latency: Duration,
@@ -86,6 +89,8 @@ pub(crate) struct Setup {
     pub targets: Vec<&'static str>,
     pub restored: Option<Persisted>,
     pub seed: u64,
+    /// The name of this instance among several.
+    pub instance: Option<String>,
 }
 
 impl Default for Setup {
@@ -98,6 +103,7 @@ impl Default for Setup {
             targets: vec!["a", "b"],
             restored: None,
             seed: 1,
+            instance: None,
         }
     }
 }
@@ -158,6 +164,7 @@ impl World {
             listen: LISTEN.parse().expect("literal"),
             bound: BOUND.parse().expect("literal"),
             seed: setup.seed,
+            fleet: setup.instance.map(|name| Fleet::new(&name, &format!("id of {name}"), now)),
         };
         let core = beginning.core(now);
         let servers = setup.targets.iter().map(|name| (address(name), Server::new(name))).collect();
@@ -175,6 +182,7 @@ impl World {
             persisted: None,
             failures: Vec::new(),
             rollovers: Vec::new(),
+            asked: Vec::new(),
             loss: 0.0,
             duplication: 0.0,
             latency: Duration::from_millis(1),
@@ -191,6 +199,18 @@ impl World {
         };
         world.perform();
         world
+    }
+
+    /// What the fleet's shared memory says.
+    pub(crate) fn hear(&mut self, word: Word) {
+        self.core.handle(Event::Fleet(word), self.now);
+        self.perform();
+    }
+
+    /// When something happens next.
+    pub(crate) fn next(&self) -> Instant {
+        let next = self.queue.peek().map(|Reverse((at, _))| *at);
+        next.map_or(self.core.poll_timeout(), |at| at.min(self.core.poll_timeout()))
     }
 
     /// Seconds since the world began.
@@ -525,7 +545,8 @@ impl World {
         self.metrics.gather(self.core.facts(), &self.core.levels());
     }
 
-    fn perform(&mut self) {
+    /// Does what the core wants.
+    pub(crate) fn perform(&mut self) {
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Lookup => {
@@ -537,6 +558,7 @@ impl World {
                 Action::Persist(state) => self.persisted = Some(state),
                 Action::Failed(failed) => self.failures.push(*failed),
                 Action::RolledOver(rollover) => self.rollovers.push(*rollover),
+                Action::Fleet(command) => self.asked.push(command),
                 Action::Net(command) => self.command(command),
             }
         }

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use holdline::fleet::Fleet;
 use holdline::flow::{Side, SocketId, Transport};
 use holdline::proxy::{Core, Settings, Socket, Start};
 use holdline::upstream::{self, Persisted, Record, RecordSet, Source, Upstream};
@@ -27,12 +28,14 @@ pub(crate) struct Beginning {
     /// Where the upstream side is bound.
     pub bound: SocketAddr,
     pub seed: u64,
+    /// Its part among several; `None`: it is alone.
+    pub fleet: Option<Fleet>,
 }
 
 impl Beginning {
     /// The core, as it is at `now`.
     pub(crate) fn core(self, now: Instant) -> Core {
-        let Beginning { proxy, upstream, restored, transport, listen, bound, seed } = self;
+        let Beginning { proxy, upstream, restored, transport, listen, bound, seed, fleet } = self;
         let upstream = Upstream::new(upstream, restored, seed, now);
         let socket = |id, side, transport, local| Socket { id, side, transport, local, advertise: None };
         let sockets = vec![
@@ -40,7 +43,7 @@ impl Beginning {
             socket(PHONE_TCP, Side::Phone, Transport::Tcp, listen),
             socket(UPSTREAM, Side::Upstream, transport, bound),
         ];
-        Core::new(Start { settings: proxy, upstream, transport, sockets, key: [7; 32], first_branch: seed }, now)
+        Core::new(Start { settings: proxy, upstream, transport, sockets, key: [7; 32], first_branch: seed, fleet }, now)
     }
 }
 

@@ -65,7 +65,7 @@ impl Bench {
         let (listen, bound): (SocketAddr, SocketAddr) =
             (listen.parse().expect("literal"), bound.parse().expect("literal"));
         let upstream = simulated::srv(DOMAIN, transport);
-        let beginning = Beginning { proxy, upstream, restored: None, transport, listen, bound, seed: 1 };
+        let beginning = Beginning { proxy, upstream, restored: None, transport, listen, bound, seed: 1, fleet: None };
         let core = beginning.core(now);
         let mut bench = Bench {
             core,
@@ -161,7 +161,8 @@ impl Bench {
                 Action::Net(NetCommand::Close { .. })
                 | Action::Persist(_)
                 | Action::Failed(_)
-                | Action::RolledOver(_) => {}
+                | Action::RolledOver(_)
+                | Action::Fleet(_) => {}
                 Action::Net(NetCommand::Send { flow, bytes }) => {
                     if bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
                         self.sent.push((flow, bytes));

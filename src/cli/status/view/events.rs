@@ -21,7 +21,18 @@ pub(super) fn events(events: &[Event]) -> String {
             text += "\n";
         }
         match event {
-            Event::Rollover { age_seconds, from, to, reason, failures, handsets, handsets_failed, strikes } => {
+            Event::Rollover {
+                age_seconds,
+                from,
+                to,
+                reason,
+                failures,
+                handsets,
+                handsets_failed,
+                decided_by,
+                decided_for,
+                strikes,
+            } => {
                 text += &format!(
                     "{} ago  rolled over: {} -> {}, {}",
                     span(*age_seconds),
@@ -29,6 +40,10 @@ pub(super) fn events(events: &[Event]) -> String {
                     visible(to),
                     visible(&reason.replace('_', " "))
                 );
+                if let Some(by) = decided_by {
+                    text +=
+                        &format!(" (decided by {}: {})", visible(by), visible(decided_for.as_deref().unwrap_or("")));
+                }
                 if *failures > 0 {
                     let phones = (*handsets).max(*handsets_failed);
                     let plural = if phones == 1 { "" } else { "s" };

@@ -73,3 +73,25 @@ fn a_rollover_stays_in_sight_whatever_dns_does() {
         "{text}"
     );
 }
+
+#[test]
+fn of_a_fleet_it_says_who_decided_who_went_alone_and_what_is_away() {
+    let mut followed = rollover(5.0, "a:5061", "b:5061", &[]);
+    followed["reason"] = "cluster".into();
+    followed["decided_by"] = "hamburg\u{1b}[31m".into();
+    followed["decided_for"] = "refused now".into();
+    let mut of = status(false, &[], &[followed]);
+    let cluster = |standing: &str, usable: bool| {
+        json!({ "usable": usable, "away": (!usable).then_some("h:6379: refused"), "away_seconds": (!usable).then_some(7.0),
+                "standing": standing, "target": "b:5061", "decided_by": "hamburg", "instances": ["berlin", "hamburg"] })
+    };
+    of["cluster"] = cluster("with", true);
+    let text = page(of.clone());
+    assert!(text.contains("fleet        with 2 instances at b:5061, where hamburg put it\n"), "{text}");
+    assert!(text.contains("cluster (decided by hamburg") && text.contains(": refused now)"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    of["cluster"] = cluster("diverged", false);
+    let text = page(of);
+    assert!(text.contains("WENT ALONE: the fleet is at b:5061; holdline rejoin"), "{text}");
+    assert!(text.contains("AWAY for 7 s: h:6379: refused; see docs/runbook.md#cluster-away"), "{text}");
+}
