@@ -15,7 +15,7 @@ use crate::proxy::events::Action;
 use crate::proxy::flows::Flows;
 use crate::proxy::flows::table::Lease;
 use crate::proxy::inbound::rank;
-use crate::proxy::inbound::route::{Destination, begins_dialog};
+use crate::proxy::inbound::route::{Destination, begins_dialog, is_of_the_pbx};
 use crate::proxy::journal::{Direction, Journal, Origin, PATH_MTU, Registrant};
 use crate::proxy::marks::{BindingId, IdParts, RouteMark};
 use crate::proxy::registrar::bindings::Binding;
@@ -185,8 +185,9 @@ impl Rooms<'_> {
         let (request, from) = (&exchange.request, &exchange.from);
         match &mut exchange.kind {
             Kind::Register(state) => {
-                let known =
-                    |parts: &IdParts<'_>, contact: &[u8]| self.registrar.known(parts, contact, from, &self.site.key);
+                let known = |parts: &IdParts<'_>, contact: &[u8]| {
+                    self.registrar.known(parts, contact, from, target, &self.site.key)
+                };
                 let (forwarded, upward) = wire::register::up((request, &state.aor), from, to, self.site, known)?;
                 let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
                 self.registrar.note(&what, &upward, now).map_err(|_| Refusal::new(503, "Binding table full"))?;
@@ -198,7 +199,8 @@ impl Rooms<'_> {
             }
             Kind::Up { caller } => {
                 let mark = self.mark_up(request, from, target, caller, now);
-                Ok(wire::up::request(request, from, to, mark.as_ref(), self.registrar.service_routes(), self.site))
+                let known = |uri: &[u8]| is_of_the_pbx(uri, self.registrar, self.upstream);
+                Ok(wire::up::request(request, from, to, mark.as_ref(), known, self.site))
             }
             Kind::Down { id, contact } => {
                 let mark = self.mark_down(request, from, id);
@@ -273,8 +275,11 @@ impl Rooms<'_> {
             let what = Registering { request, from, aor: &state.aor, reach: state.reach, target };
             self.registrar.confirm(&what, state.upward.take().as_ref(), &mut answer, self.site, now);
         }
-        if matches!(exchange.kind, Kind::Register(_)) && status == 423 {
-            self.registrar.note_least(response);
+        if matches!(exchange.kind, Kind::Register(_))
+            && status == 423
+            && let Some(answered) = exchange.relay.branches().last()
+        {
+            self.registrar.note_least(&answered.target, response);
         }
         if let Kind::Up { caller } = &mut exchange.kind {
             match status {
@@ -396,7 +401,8 @@ impl Rooms<'_> {
             return;
         };
         if let Some(to) = self.flows.edge(Flow::Conn(conn), self.site) {
-            let sent = wire::up::request(request, from, &to, None, self.registrar.service_routes(), self.site);
+            let known = |uri: &[u8]| is_of_the_pbx(uri, self.registrar, self.upstream);
+            let sent = wire::up::request(request, from, &to, None, known, self.site);
             self.emit(Flow::Conn(conn), sent.bytes);
         }
     }

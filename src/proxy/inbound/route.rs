@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::validate::{hops, no_sips, validate};
 use crate::flow::{Flow, Side, Transport};
-use crate::message::{Edit, Message, Method, Name, NameAddr, Uri};
+use crate::message::{Edit, Message, Method, Name, NameAddr, Span, Uri};
 use crate::proxy::edge::Edge;
 use crate::proxy::flows::Flows;
 use crate::proxy::marks::{BindingId, Key};
@@ -76,7 +76,7 @@ impl Lookups<'_> {
         if request.first(Name::Route).is_some() {
             let (key, local) = (&self.site.key, Some(from.local));
             let popped = self.site.names.pop_routes(request, &mut Edit::new(request), key, local, |uri| {
-                self.registrar.service_routes().knows(uri)
+                is_of_the_pbx(uri, self.registrar, self.upstream)
             });
             if popped.forged {
                 return Err(Refusal::new(403, "Not a Route of this Holdline"));
@@ -168,4 +168,15 @@ pub(crate) fn mark(request: &Message, key: &Key) -> Option<(BindingId, u32)> {
 /// The mark in the Request-URI.
 fn marked_uri(request: &Message, key: &Key) -> Option<(BindingId, u32)> {
     key.verify_route_mark(request.target()?.user?.of(request.bytes()))
+}
+
+/// Whether a URI in a handset's lone Route is the PBX's: one that it handed out (RFC 3608), or the name of the active target. The name
+/// of another target is not: the active one would send the request there, and it may be dead.
+pub(crate) fn is_of_the_pbx(uri: &[u8], registrar: &Registrar, upstream: &Upstream) -> bool {
+    let names_active = || {
+        let host = Uri::parse(uri, Span::new(0, uri.len()))?.host.of(uri);
+        let (active, _) = upstream.active()?;
+        Some(active.host.as_bytes().eq_ignore_ascii_case(host.strip_suffix(b".").unwrap_or(host)))
+    };
+    registrar.service_routes().knows(uri) || names_active().unwrap_or(false)
 }

@@ -79,8 +79,8 @@ pub(super) struct Registrar {
     bindings: Bindings,
     /// When the handsets' registrations end.
     grants: Option<Grants>,
-    /// The Min-Expires of the last 423.
-    least: u32,
+    /// The Min-Expires of the last 423, and the target that said so.
+    least: Option<(TargetId, u32)>,
     served: Served,
     service_routes: ServiceRoutes,
     ids: RememberedIds,
@@ -92,7 +92,7 @@ impl Registrar {
         Registrar {
             bindings: Bindings::new(limit),
             grants: None,
-            least: 0,
+            least: None,
             served: Served::new(limit),
             service_routes: ServiceRoutes::default(),
             ids: RememberedIds::new(limit),
@@ -162,16 +162,27 @@ impl Registrar {
     }
 
     /// The ID of the binding that a Contact asks for, or is taken off from, and what is known of it.
-    pub(super) fn known(&mut self, parts: &IdParts<'_>, contact: &[u8], from: &Edge, key: &Key) -> (BindingId, Known) {
+    /// `target`: where the REGISTER goes.
+    pub(super) fn known(
+        &mut self,
+        parts: &IdParts<'_>,
+        contact: &[u8],
+        from: &Edge,
+        target: &TargetId,
+        key: &Key,
+    ) -> (BindingId, Known) {
         let id = self.ids.of(key, parts, &self.bindings);
         let Some(binding) = self.bindings.get(&id) else { return (id, Known::default()) };
         let replaced = self.bindings.newest(&id).is_some_and(|newest| has_replaced(newest, contact, from));
-        (id, Known { replaced, terms: binding.terms, least: self.least })
+        let least = self.least.as_ref().filter(|(said, _)| said == target).map_or(0, |(_, least)| *least);
+        (id, Known { replaced, terms: binding.terms, least })
     }
 
-    /// A 423: what goes up from now on for those who ask for what they were told is not below this.
-    pub(super) fn note_least(&mut self, response: &Message) {
-        self.least = response.min_expires().unwrap_or(self.least).min(bindings::LONGEST);
+    /// A target's 423: what goes up to it from now on for those who ask for what they were told is not below this.
+    pub(super) fn note_least(&mut self, target: &TargetId, response: &Message) {
+        if let Some(least) = response.min_expires() {
+            self.least = Some((target.clone(), least.min(bindings::LONGEST)));
+        }
     }
 
     /// Notes where the handset is reached, so that upstream may call it before its 2xx has come back.
@@ -327,4 +338,35 @@ fn same_place(one: &[u8], other: &[u8]) -> bool {
     a.0.map(|user| user.of(one)) == b.0.map(|user| user.of(other))
         && a.1.of(one).eq_ignore_ascii_case(b.1.of(other))
         && a.2 == b.2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Side, SocketId, Transport};
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test needs some instant to begin at")]
+    fn the_least_that_a_target_takes_is_asked_of_that_target_alone() {
+        let (mut registrar, key, now) = (Registrar::new(10), Key::new([7; 32]), Instant::now());
+        let (local, remote) = (([192, 0, 2, 1], 5060).into(), ([192, 0, 2, 9], 5060).into());
+        let flow = Flow::Udp { socket: SocketId(0), local, remote };
+        let from = Edge { flow, side: Side::Phone, transport: Transport::Udp, local, remote, sent_by: "".into() };
+        let (a, b): (TargetId, TargetId) = ("a:5060".into(), "b:5060".into());
+        let contact = b"sip:204@192.0.2.9";
+        let parts = IdParts { aor: b"204@pbx", contact: (contact, b""), instance: None, source: remote.ip() };
+        let register = Message::scan("REGISTER sip:pbx SIP/2.0\r\n\r\n".into()).expect("a message");
+        let (aor, reach) = (Arc::from("204@pbx"), phone_address::of_register(&register, flow));
+        let what = Registering { request: &register, from: &from, aor: &aor, reach, target: &a };
+        let id = key.binding_id(&parts);
+        registrar.bindings.upsert(what.binding(id, contact, now + UNCONFIRMED), now).expect("room");
+        for (said, least) in
+            [("Min-Expires: 600\r\n", 600), ("", 600), ("Min-Expires: 4294967295\r\n", bindings::LONGEST)]
+        {
+            let text = format!("SIP/2.0 423 Interval Too Brief\r\n{said}\r\n");
+            registrar.note_least(&a, &Message::scan(text.into()).expect("a message"));
+            assert_eq!(registrar.known(&parts, contact, &from, &a, &key), (id, Known { least, ..Known::default() }));
+            assert_eq!(registrar.known(&parts, contact, &from, &b, &key), (id, Known::default()));
+        }
+    }
 }

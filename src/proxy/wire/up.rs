@@ -4,20 +4,19 @@ use super::{Forwarded, MAX_FORWARDS, record_route, via};
 use crate::message::{Edit, Message};
 use crate::proxy::edge::Edge;
 use crate::proxy::marks::RouteMark;
-use crate::proxy::registrar::service_routes::ServiceRoutes;
 use crate::proxy::site::Site;
 
-/// Any request but a REGISTER. `mark`: for one that begins a dialog. `known`: Routes that the PBX handed out.
+/// Any request but a REGISTER. `mark`: for one that begins a dialog. `known`: whether a Route's URI is the PBX's.
 pub(crate) fn request(
     request: &Message,
     from: &Edge,
     to: &Edge,
     mark: Option<&RouteMark>,
-    known: &ServiceRoutes,
+    known: impl Fn(&[u8]) -> bool,
     site: &Site,
 ) -> Forwarded {
     let mut edit = Edit::new(request);
-    hop(request, from, &mut edit, site, |uri| known.knows(uri));
+    hop(request, from, &mut edit, site, known);
     if let Some(mark) = mark {
         let uri = request.request_uri().of(request.bytes());
         record_route::add(&mut edit, mark, (from, uri), (to, uri));

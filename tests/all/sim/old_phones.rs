@@ -306,7 +306,7 @@ fn a_strictly_preloaded_outbound_proxy_loses_no_number() {
 
 /// RFC 3608: a handset puts what the PBX gave it into its Routes, and nothing else.
 #[test]
-fn a_service_route_survives_when_it_is_preloaded_alone_and_so_does_the_domain() {
+fn a_service_route_survives_when_it_is_preloaded_alone_and_so_do_the_domain_and_the_active_target() {
     let proxy = Settings { domain: Some("example.net".into()), ..Settings::default() };
     let mut world = World::new(Setup { proxy, ..Setup::default() });
     world.server("a").manner = Manner::Silent;
@@ -318,11 +318,15 @@ fn a_service_route_survives_when_it_is_preloaded_alone_and_so_does_the_domain() 
     let answer = world.server("a").answer(&request, 200, given);
     world.server_sends("a", answer);
     world.run_for(SECOND);
+    world.server("a").manner = Manner::Status(200);
     for (n, route, stays) in [
         (1, "<sip:edge7.other.example:5070;lr;x=1>", true),
         (2, "<sip:edge8.other.example:5070;lr;x=1>", false),
         (3, "<sip:Example.Net;lr>", true),
         (4, "<sip:10.0.0.1;lr>, <sip:edge7.other.example:5070;lr;x=1>", true),
+        (5, "<sip:A.pbx.example.com:5060;lr>", true),
+        // Not active: it would be asked in the active one's place.
+        (6, "<sip:b.pbx.example.com;lr>", false),
     ] {
         let request = String::from_utf8_lossy(&old("MESSAGE", n, &format!(";branch=z9hG4bK{n}"), ""))
             .replace("From:", &format!("Route: {route}\r\nFrom:"));
