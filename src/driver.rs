@@ -4,6 +4,7 @@
 //! elsewhere and comes back as an event, so that nothing stands between a datagram and its forwarding.
 
 mod answers;
+mod keep;
 mod lookups;
 
 use std::io;
@@ -24,9 +25,8 @@ use crate::fleet::{Fleet, RejoinError, Word};
 use crate::hep::Hep;
 use crate::metrics::{Metrics, Resource};
 use crate::notify::Notices;
-use crate::proxy::bindings::Change;
 use crate::proxy::phones::{Phones, Query};
-use crate::proxy::{Action, Core, Event, Reload, Settings as ProxySettings, Socket, Start};
+use crate::proxy::{Action, BindingId, Core, Event, Reload, Settings as ProxySettings, Socket, Start};
 use crate::store::{Keep, RestoredState, Store, StoreError};
 use crate::systemd::Notifier;
 use crate::tap::{Filter, Tap, TooManyTraces, Traced};
@@ -150,6 +150,8 @@ pub struct Driver {
     tap: Tap,
     notices: Option<Notices>,
     cluster: Option<Cluster>,
+    /// Bindings that the fleet's memory may have lost.
+    told_again: Vec<BindingId>,
 }
 
 type Answer = Result<RecordSet, LookupFailure>;
@@ -211,6 +213,7 @@ impl Driver {
             tap: Tap::default(),
             notices: None,
             cluster,
+            told_again: Vec::new(),
         })
     }
 
@@ -289,7 +292,7 @@ impl Driver {
                 () = &mut sleep => {}
                 Some(result) = self.lookups.1.recv() => self.looked_up(result),
                 Some(request) = requests.recv() => self.answer(request),
-                word = word(&mut self.cluster) => self.core.handle(Event::Fleet(word), Instant::now()),
+                word = word(&mut self.cluster) => self.heard(word),
                 () = &mut stop, if drain_until.is_none() => {
                     // Readiness is false before the drain is logged.
                     self.pulse.draining.store(true, Ordering::Relaxed);
@@ -352,30 +355,13 @@ impl Driver {
         self.transports.flush();
     }
 
-    /// Hands the store what has changed; without one it is forgotten.
-    fn keep(&mut self, upstream: Option<Keep>, now: Instant) {
-        let Some(store) = &mut self.store else {
-            while self.core.poll_change().is_some() {}
-            return;
-        };
-        let mut changes: Vec<Keep> = upstream.into_iter().collect();
-        while let Some(change) = self.core.poll_change() {
-            changes.extend(match change {
-                Change::Put(id) => self.core.export_binding(&id, now, unix_now().as_secs()).map(Keep::Put),
-                Change::Remove(id) => Some(Keep::Remove(id.to_string())),
-            });
-        }
-        if !changes.is_empty() {
-            store.keep(changes);
-        }
-    }
-
     fn tick(&mut self, now: Instant) {
         self.pulse.beats.fetch_add(1, Ordering::Relaxed);
         self.notifier.alive(now);
         self.pulse.ready.store(self.core.ready(), Ordering::Relaxed);
         self.gather();
         self.tap.tidy();
+        self.tell_again(now);
         let rollovers = self.core.facts().all_rollovers();
         if self.rollovers != rollovers {
             self.rollovers = rollovers;

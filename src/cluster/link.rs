@@ -1,14 +1,16 @@
 //! The way to the shared memory: opened, used, and opened again after it broke.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use redis::Value;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Settings;
+use super::bindings::{self, Waiting};
 use super::open::{ANSWER, Open, words};
 use super::scripts::{self, Keys};
 use crate::fleet::{Command, Installed, Stored, Word};
@@ -25,10 +27,18 @@ pub(super) struct Link {
     keys: Keys,
     commands: mpsc::Receiver<Command>,
     words: mpsc::Sender<Word>,
+    waiting: Waiting,
     metrics: Arc<Metrics>,
     /// A foreign value stands there until somebody writes over it: one line about it in a while is enough.
     summaries: Summaries,
 }
+
+/// Bindings that wait are written this often.
+const FLUSH: Duration = Duration::from_secs(1);
+/// For one batch of them.
+const WRITING: Duration = Duration::from_secs(5);
+
+const STRANGE: &str = "it answers what no Redis would";
 
 /// The driver has ended.
 struct Over;
@@ -37,12 +47,12 @@ impl Link {
     pub(super) fn new(
         settings: Settings,
         id: &str,
-        commands: mpsc::Receiver<Command>,
-        words: mpsc::Sender<Word>,
+        (commands, words): (mpsc::Receiver<Command>, mpsc::Sender<Word>),
+        waiting: Waiting,
         metrics: Arc<Metrics>,
     ) -> Link {
         let keys = Keys::new(&settings.name, &settings.instance, id);
-        Link { settings, keys, commands, words, metrics, summaries: Summaries::default() }
+        Link { settings, keys, commands, words, waiting, metrics, summaries: Summaries::default() }
     }
 
     /// Until the driver ends.
@@ -80,13 +90,48 @@ impl Link {
         let (_sink, mut messages) = messages.split();
         while self.commands.try_recv().is_ok() {}
         self.say(Word::Linked).await?;
+        let mut flush = interval(FLUSH);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Beside the loop, on the same connection: a decision waits neither for bindings nor for calls.
+        let mut writing: JoinSet<Result<(), String>> = JoinSet::new();
+        // As many as there are requests that wait.
+        let mut finding: JoinSet<Result<Word, String>> = JoinSet::new();
         loop {
             tokio::select! {
+                _ = flush.tick(), if writing.is_empty() && !self.waiting.is_empty() => {
+                    let (mut connection, taken) = (commands.clone(), self.waiting.take());
+                    let pipeline = bindings::write(|id| self.keys.handset(id), self.keys.owner(), &taken, unix());
+                    writing.spawn(async move {
+                        let written = pipeline.query_async::<()>(&mut connection);
+                        match timeout(WRITING, written).await {
+                            Ok(written) => written.map_err(words),
+                            Err(_) => Err(format!("bindings were not written within {WRITING:?}")),
+                        }
+                    });
+                }
+                Some(written) = writing.join_next() => {
+                    // What was lost is told again after the next link.
+                    if let Ok(Err(error)) = written {
+                        return Ok(format!("{place}: {error}"));
+                    }
+                }
+                Some(found) = finding.join_next() => {
+                    match found {
+                        Ok(Ok(word)) => self.say(word).await?,
+                        Ok(Err(error)) => return Ok(format!("{place}: {error}")),
+                        Err(_) => {}
+                    }
+                }
                 command = self.commands.recv() => {
-                    let command = command.ok_or(Over)?;
-                    match self.answer(command, &mut commands).await {
-                        Ok(word) => self.say(word).await?,
-                        Err(error) => return Ok(format!("{place}: {error}")),
+                    match command.ok_or(Over)? {
+                        Command::Find(id) => {
+                            let (question, connection) = (bindings::find(&self.keys.handset(&id)), commands.clone());
+                            finding.spawn(find(id, question, connection));
+                        }
+                        command => match self.answer(command, &mut commands).await {
+                            Ok(word) => self.say(word).await?,
+                            Err(error) => return Ok(format!("{place}: {error}")),
+                        },
                     }
                     *pause = FIRST_PAUSE;
                 }
@@ -102,12 +147,11 @@ impl Link {
         }
     }
 
-    async fn answer<C: redis::aio::ConnectionLike>(
+    async fn answer<C: redis::aio::ConnectionLike + Clone>(
         &mut self,
         command: Command,
         connection: &mut C,
     ) -> Result<Word, String> {
-        const STRANGE: &str = "it answers what no Redis would";
         match command {
             Command::Beat { served } => {
                 let answer = ask(self.keys.beat(served, now()), connection).await?;
@@ -117,6 +161,7 @@ impl Link {
                 }
                 Ok(word)
             }
+            Command::Find(id) => find(id.clone(), bindings::find(&self.keys.handset(&id)), connection.clone()).await,
             Command::Install { record, unless_served_since } => {
                 let mut foreign = Vec::new();
                 loop {
@@ -140,6 +185,15 @@ impl Link {
     }
 }
 
+async fn find<C: redis::aio::ConnectionLike>(
+    id: Arc<str>,
+    question: redis::Cmd,
+    mut connection: C,
+) -> Result<Word, String> {
+    let answer = ask(question, &mut connection).await?;
+    Ok(Word::Found(bindings::found(&id, &answer).ok_or(STRANGE)?))
+}
+
 async fn ask<C: redis::aio::ConnectionLike>(command: redis::Cmd, connection: &mut C) -> Result<Value, String> {
     match timeout(ANSWER, command.query_async::<Value>(connection)).await {
         Ok(answer) => answer.map_err(words),
@@ -150,4 +204,9 @@ async fn ask<C: redis::aio::ConnectionLike>(command: redis::Cmd, connection: &mu
 #[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[allow(clippy::disallowed_methods)]
+fn unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

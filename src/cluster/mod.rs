@@ -5,6 +5,7 @@
 //! bounded queues, and waits for neither.
 
 mod address;
+mod bindings;
 mod link;
 mod open;
 mod scripts;
@@ -15,13 +16,16 @@ use std::{fmt, io, thread};
 use tokio::sync::mpsc;
 
 pub use address::Address;
+use bindings::Waiting;
+pub use bindings::{MAX_WAITING, Written};
 
 use crate::fleet::{Command, Word};
 use crate::metrics::Metrics;
 use link::Link;
 
-/// Commands and words that wait. The fleet's machine has at most two commands unanswered.
-const QUEUE: usize = 64;
+/// Commands and words that wait. The fleet's machine has at most two commands unanswered; beside them there is a question for each
+/// request that waits ([`MAX_PARKED`](crate::proxy::MAX_PARKED)).
+const QUEUE: usize = 512;
 
 /// Where the shared memory is, and as whom it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,7 @@ impl fmt::Debug for Password {
 pub struct Cluster {
     commands: mpsc::Sender<Command>,
     words: mpsc::Receiver<Word>,
+    waiting: Waiting,
 }
 
 /// Serves from now on, on a thread of its own, until the process ends. `id` tells this instance from any other.
@@ -58,9 +63,10 @@ pub fn start(settings: Settings, id: &str, metrics: Arc<Metrics>) -> io::Result<
     let (to_link, commands) = mpsc::channel(QUEUE);
     let (to_driver, words) = mpsc::channel(QUEUE);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let link = Link::new(settings, id, commands, to_driver, metrics);
+    let waiting = Waiting::default();
+    let link = Link::new(settings, id, (commands, to_driver), waiting.clone(), metrics);
     thread::Builder::new().name("cluster".to_owned()).spawn(move || runtime.block_on(link.run()))?;
-    Ok(Cluster { commands: to_link, words })
+    Ok(Cluster { commands: to_link, words, waiting })
 }
 
 impl Cluster {
@@ -69,6 +75,13 @@ impl Cluster {
         if self.commands.try_send(command).is_err() {
             // Whoever asked has a time of its own, and goes on without an answer.
             tracing::warn!(limit = QUEUE, "a command for the fleet's shared memory was dropped: too many wait already");
+        }
+    }
+
+    /// A handset's binding changed, or is to be told again; it is written within a second or two, if there is a way. Never waits.
+    pub fn write(&self, id: String, written: Written) {
+        if !self.waiting.leave(id, written) {
+            tracing::debug!(limit = MAX_WAITING, "a binding is not written for the fleet: too many wait already");
         }
     }
 

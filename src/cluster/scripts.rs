@@ -91,6 +91,16 @@ impl Keys {
         self.key("moves")
     }
 
+    /// Where the binding with this ID is.
+    pub(super) fn handset(&self, id: &str) -> String {
+        self.key(&format!("handset:{id}"))
+    }
+
+    /// What tells this instance from others.
+    pub(super) fn owner(&self) -> &str {
+        self.member.split(' ').next().unwrap_or_default()
+    }
+
     fn key(&self, what: &str) -> String {
         format!("holdline:{{{}}}:{what}", self.name)
     }

@@ -29,6 +29,11 @@ pub(super) fn settings(
         }
         return Ok(None);
     };
+    if !layers.has("contact_key") {
+        notes.push(Note::info(
+            "cluster without contact_key: a call finds a handset only at the instance that registered it; give all the same file",
+        ));
+    }
     let address = Address::parse(&text).map_err(|remedy| layers.error_about("cluster", remedy))?;
     Ok(Some(Settings {
         address,

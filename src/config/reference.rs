@@ -63,7 +63,7 @@ const ABOUT: &[About] = &[
     about("contact", "rewrite",
         "`rewrite` works with every registrar. `path` leaves the handset's Contact alone and adds a Path header, if the handset says \
          `Supported: path`; else it is as `rewrite`. A change makes every handset look like a new one to the PBX until the old registrations expire."),
-    about("contact_key", "/etc/holdline/contact.key", "Give the same file to instances that replace each other, so that handsets keep their Contacts. `openssl rand -hex 32` makes one."),
+    about("contact_key", "/etc/holdline/contact.key", "Give the same file to instances that replace each other, and to all of a fleet (`cluster`), so that handsets keep their Contacts. `openssl rand -hex 32` makes one."),
     about("sips", "refuse", "Over a TLS upstream `sips:` stays `sips:`. Over UDP and TCP the PBX could not reach such a Contact: it becomes `sip:`, with a warning that what it promises ends at Holdline. `refuse`: 416 to a REGISTER with a `sips:` Contact, and to a request outside a dialog that asks for a `sips:` address."),
     about("register_interval", "300", "How soon a fleet is reachable again after a rollover. Load is handsets ÷ interval."),
     about("selection", "highest-weight", "Priorities always come first. Ties are broken by name and port, so that a refresh reorders nothing."),

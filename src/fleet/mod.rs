@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 
 pub use record::{LONGEST, MAX_EPOCH, Record, Stored, VERSION, name_of};
 pub use shown::{FleetShown, Standing};
-pub use words::{Action, Command, Event, Installed, RejoinError, Word};
+pub use words::{Action, Command, Event, Found, Installed, RejoinError, Word};
 
 use crate::summaries::Summaries;
 use crate::upstream::{Followed, Plan, Reason, TargetId};
@@ -129,6 +129,10 @@ impl Fleet {
                 if self.apart == Some(Apart::NoSuchTarget) {
                     self.follow_known();
                 }
+                // Before there was a target, there was nothing to write.
+                if self.known.is_none() && self.is_usable() && self.next_beat.is_some() {
+                    self.beat();
+                }
             }
             Event::Word(Word::Linked) => self.beat(),
             Event::Word(Word::Away(why)) => self.away(why, now),
@@ -139,6 +143,8 @@ impl Fleet {
                 }
             }
             Event::Word(Word::Installed(installed)) => self.installed(installed, now),
+            // That is for whoever asked.
+            Event::Word(Word::Found(_)) => {}
         }
     }
 

@@ -36,6 +36,19 @@ pub enum Word {
     Published(Record),
     /// The answer to a [`Command::Install`].
     Installed(Installed),
+    /// The answer to a [`Command::Find`].
+    Found(Found),
+}
+
+/// What stands in the shared memory of one handset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its ID, as it was asked for.
+    pub id: Arc<str>,
+    /// As it was written; blank where there is nothing.
+    pub value: Vec<u8>,
+    /// For how many seconds it is valid yet.
+    pub remaining: u64,
 }
 
 /// What became of a [`Command::Install`].
@@ -57,6 +70,8 @@ pub enum Command {
         /// The last success at the fleet's target, with the epoch it belongs to.
         served: Option<(u64, Instant)>,
     },
+    /// What is known of the handset with this ID?
+    Find(Arc<str>),
     /// Store this, unless there is an epoch as high.
     Install {
         /// Its epoch is the next one, or the known one where the memory has lost it.

@@ -47,6 +47,7 @@ impl Core {
             Event::Net(event) => Intake(house).net(event, now),
             Event::Lookup(result) => house.upstream.handle_lookup(result, now),
             Event::Drain => house.draining = true,
+            Event::Fleet(fleet::Word::Found(found)) => Intake(house).found(&found, now),
             Event::Fleet(word) => house.tell_fleet(fleet::Event::Word(word), now),
             Event::Settings(reload) => {
                 house.reload(*reload);
@@ -119,6 +120,11 @@ impl Core {
         self.house.registrar.poll_change()
     }
 
+    /// The confirmed bindings, to be handed out anew.
+    pub fn bindings(&self) -> impl Iterator<Item = BindingId> {
+        self.house.registrar.bindings().iter().filter(|binding| binding.confirmed).map(|binding| binding.id)
+    }
+
     /// A binding's stored form; `unix` is `now` in seconds since 1970. `None`: there is no such binding.
     #[must_use]
     pub fn export_binding(&self, id: &BindingId, now: Instant, unix: u64) -> Option<StoredBinding> {
@@ -134,6 +140,12 @@ impl Core {
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
         &self.house.upstream
+    }
+
+    /// This instance's part in its fleet, if it is in one.
+    #[must_use]
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.house.fleet.as_ref()
     }
 
     /// Live and completed transactions.
@@ -171,7 +183,7 @@ impl Core {
     pub fn levels(&self) -> Levels<'_> {
         Levels {
             upstream: &self.house.upstream,
-            fleet: self.house.fleet.as_ref(),
+            fleet: self.fleet(),
             transport: self.house.site.transport,
             transactions: self.house.transactions.len(),
             bytes: self.house.bytes(),
@@ -240,6 +252,7 @@ impl Core {
             ("served", self.house.registrar.served()),
             ("summaries", self.house.journal.summaries()),
             ("targets waited for", reopening),
+            ("requests that wait for the fleet", self.house.parked.len()),
         ]);
         tables
     }

@@ -13,8 +13,10 @@ use super::exchange::{ExchangeId, Exchanges};
 use super::flows::Flows;
 use super::flows::table::Lease;
 use super::inquiry::Inquiry;
+use super::intake::Intake;
 use super::journal::Journal;
 use super::marks::Key;
+use super::parked::Parked;
 use super::registrar::Registrar;
 use super::site::{Reload, Site};
 use super::wire;
@@ -37,6 +39,7 @@ pub(super) struct House {
     pub admission: Admission,
     /// This instance's part among several; `None` for one that is alone.
     pub fleet: Option<Fleet>,
+    pub parked: Parked,
     pub draining: bool,
     pub actions: VecDeque<Action>,
 }
@@ -63,6 +66,7 @@ impl House {
             upstream,
             inquiry: Inquiry::default(),
             fleet,
+            parked: Parked::default(),
             draining: false,
             actions: VecDeque::new(),
         }
@@ -84,6 +88,7 @@ impl House {
         if let Some(fleet) = &mut self.fleet {
             fleet.handle_timeout(now);
         }
+        Intake(self).unpark(now);
         self.registrar.handle_timeout(now);
         while let Some(flow) = self.registrar.poll_keepalive(now) {
             self.flows.ping(flow);
@@ -102,6 +107,7 @@ impl House {
             self.registrar.poll_timeout(),
             self.inquiry.poll_timeout(),
             self.fleet.as_ref().and_then(Fleet::poll_timeout),
+            self.parked.poll_timeout(),
         ]
         .into_iter()
         .flatten()

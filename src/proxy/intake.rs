@@ -192,15 +192,15 @@ impl Intake<'_> {
             remote = %from.remote,
             "request"
         );
-        let reply_to = self.0.flows.reply_to(&message, from.flow, &self.0.site);
-        let reliable = from.transport.is_reliable();
-        let inbound = self.0.transactions.receive_request(&message, from.flow, reply_to, reliable, now);
+        let (flow, reliable) = (from.flow, from.transport.is_reliable());
+        let reply_to = self.0.flows.reply_to(&message, flow, &self.0.site);
+        let inbound = self.0.transactions.receive_request(&message, flow, reply_to, reliable, now);
         if matches!(inbound, Inbound::New(_) | Inbound::Ack | Inbound::Cancel { .. }) {
             self.0.journal.facts.note_request(side, method, from.transport);
         }
         match inbound {
             Inbound::New(server) => match self.admission(&message, from, now) {
-                Verdict::Admitted => self.new_request(server, message, from, now),
+                Verdict::Admitted => self.routed(server, message, from, true, now),
                 Verdict::Full => {
                     self.0.transactions.discard(server);
                     self.full(&message, from);
@@ -213,14 +213,14 @@ impl Intake<'_> {
             Inbound::Retransmission | Inbound::AckAbsorbed => {}
             Inbound::Ack => self.ack(&message, from, now),
             Inbound::Cancel { own, invite: None } => {
-                // Nothing is kept of it: its repetition gets the same answer.
-                self.0.transactions.discard(own);
+                self.0.transactions.discard(own); // Nothing is kept of it: its repetition gets the same answer.
                 self.0.rooms().1.reply(&message, &Refusal::new(481, "Call/Transaction Does Not Exist"), from);
             }
             Inbound::Cancel { own, invite: Some(invite) } => {
                 self.respond(own, &message, &Refusal::new(200, "OK"), from, now);
-                if let Some(id) = self.0.exchanges.index.of_server(invite) {
-                    self.0.feed_message(id, In::Cancelled, &mut Some(message), now);
+                match self.0.exchanges.index.of_server(invite) {
+                    Some(id) => self.0.feed_message(id, In::Cancelled, &mut Some(message), now),
+                    None => self.cancel_parked(invite, now),
                 }
             }
             Inbound::Full => self.full(&message, from),
@@ -264,15 +264,22 @@ impl Intake<'_> {
     }
 
     /// Answers a request that is not forwarded, in its transaction.
-    fn respond(&mut self, server: ServerId, request: &Message, refusal: &Refusal, from: &Edge, now: Instant) {
+    pub(super) fn respond(
+        &mut self,
+        server: ServerId,
+        request: &Message,
+        refusal: &Refusal,
+        from: &Edge,
+        now: Instant,
+    ) {
         let House { transactions, journal, site, .. } = &mut *self.0;
         journal.facts.note_response(from.side, request.method(), refusal.status, Origin::Local);
         let bytes = wire::response::local(request, refusal, from.remote, site);
         transactions.respond(server, refusal.status, bytes, now);
     }
 
-    /// A request with a server transaction of its own. ACK and CANCEL never come here.
-    fn new_request(&mut self, server: ServerId, request: Message, from: &Edge, now: Instant) {
+    /// A request with a server transaction: no ACK, no CANCEL. `asks`: the fleet may be asked for a handset that is unknown here.
+    pub(super) fn routed(&mut self, server: ServerId, request: Message, from: &Edge, asks: bool, now: Instant) {
         let refusal = match self.route(&request, from, now) {
             Ok(Destination::Holdline) => Refusal::new(200, "OK"),
             Ok(_) if request.method() == Method::Register && from.side == Side::Phone => match contact::aor(&request) {
@@ -291,6 +298,7 @@ impl Intake<'_> {
                 self.begin(Exchange::relaying(server, request, from, course, kind, now), now);
                 return;
             }
+            Err(refusal) if refusal.status == 404 && asks && self.parks(server, &request, from, now) => return,
             Err(refusal) => refusal,
         };
         tracing::debug!(call_id = %request.call_id_shown(), status = refusal.status, reason = refusal.phrase, "refused");

@@ -22,6 +22,7 @@
 //! | `registrar` | our shadow of the PBX's registrar: bindings, Contacts, grants, keep-alives |
 //! | `flows` | the ways to both sides: connections, which address has its turn, what is opened again |
 //! | `inquiry` | the one question of our own: an OPTIONS to the active target, when only unserved handsets speak against it |
+//! | `parked` | requests for a handset that is unknown here, while the fleet's memory is asked for it |
 //! | `marks` | what we sign: Contact IDs, route marks, branches |
 //! | `journal` | what is counted, logged and shown |
 //! | `traced` | what is handed out about messages to whoever traces them |
@@ -48,6 +49,7 @@ mod intake;
 mod journal;
 mod marks;
 mod numbers;
+mod parked;
 mod registrar;
 mod site;
 mod traced;
@@ -58,6 +60,8 @@ pub use events::{Action, Event, Start};
 pub(crate) use journal::label;
 pub use journal::status::Levels;
 pub use journal::{AttemptOutcome, DURATIONS, Direction, Facts, FailureReason, Origin, TargetFacts, phones};
+pub(crate) use marks::BindingId;
+pub use parked::{MAX_PARKED, PATIENCE as PARKED_FOR};
 pub use registrar::{StoredBinding, bindings, contact};
 pub use site::settings::{Exhausted, Settings, Sips, default_allow};
 pub use site::{Reload, Socket};

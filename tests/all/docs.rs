@@ -333,6 +333,8 @@ fn docs_limits_are_those_of_the_code() {
         ("a peer's own words kept with a failure", events::MAX_DETAIL),
         ("handsets in one answer of the control socket", holdline::proxy::phones::MAX_LISTED),
         ("copies for the HEP receiver that wait", holdline::hep::HELD_ITEMS),
+        ("requests of the PBX that wait for the fleet's memory", holdline::proxy::MAX_PARKED),
+        ("bindings that wait to be written for the fleet", holdline::cluster::MAX_WAITING),
         ("instances of a fleet that are listed", holdline::fleet::MAX_INSTANCES),
         ("one value or message in the shared memory", holdline::fleet::LONGEST),
         ("time that a rollover waits for the fleet's shared memory", holdline::fleet::PATIENCE.as_millis() as usize),

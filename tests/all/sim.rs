@@ -8,6 +8,7 @@ mod dialog;
 mod evidence;
 mod failover;
 mod fleet;
+mod fleet_calls;
 mod instant;
 mod interleavings;
 mod ladder;

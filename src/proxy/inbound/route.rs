@@ -141,6 +141,18 @@ impl Lookups<'_> {
         Ok(())
     }
 
+    /// The ID of a handset that a request of upstream's names, that a key of ours has made, and of which nothing is known here.
+    pub(crate) fn unknown_handset(&self, request: &Message) -> Option<BindingId> {
+        let (key, buf) = (&self.site.key, request.bytes());
+        let by_route = || {
+            let route = NameAddr::parse(buf, request.list(Name::Route).next()?.span)?;
+            key.verify(Uri::parse(buf, route.uri)?.user?.of(buf))
+        };
+        let by_uri = || key.verify(request.target()?.user?.of(buf));
+        let id = mark(request, key).map(|(id, _)| id).or_else(by_route).or_else(by_uri)?;
+        self.registrar.bindings().get(&id).is_none().then_some(id)
+    }
+
     fn handset(&self, id: &BindingId, by_path: bool) -> Result<Destination, Refusal> {
         let Some(binding) = self.registrar.bindings().get(id) else {
             return Err(Refusal::new(404, "Handset not registered here"));

@@ -1,6 +1,7 @@
 //! Several Holdlines that share a Redis: one active target, whatever Redis does.
 
 mod away;
+mod calls;
 mod scripts;
 
 use std::time::{Duration, Instant};
@@ -48,7 +49,14 @@ impl Fleet {
 
     async fn all_usable(&self) {
         for holdline in &self.holdlines {
-            holdline.until("cluster_away", 0).await;
+            let usable = within(PATIENCE, "a fleet", async || {
+                let metrics = holdline.metrics().await;
+                let [away, epoch] = ["cluster_away", "cluster_epoch"].map(|series| metrics.get(series));
+                if away == 0 && epoch > 0 { Ok(()) } else { Err(format!("away {away}, epoch {epoch}")) }
+            });
+            if let Err(late) = usable.await {
+                panic!("{late}; the log:\n{}", holdline.text());
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 
-use holdline::fleet::{Command, Installed, Record, RejoinError, Stored, Word};
+use holdline::fleet::{Command, Found, Installed, Record, RejoinError, Stored, Word};
 use holdline::flow::Transport;
 use holdline::upstream::{Reason, TargetId};
 use serde_json::Value;
@@ -210,6 +210,7 @@ impl Several {
                 let stored = self.memory.record.clone().map_or(Stored::Absent, Stored::Record);
                 Word::Read(stored, Vec::new())
             }
+            Command::Find(id) => Word::Found(Found { id, value: Vec::new(), remaining: 0 }),
             Command::Install { record, unless_served_since } => {
                 if let Some(there) = self.memory.record.clone().filter(|there| there.epoch >= record.epoch) {
                     return Word::Installed(Installed::Lost(Stored::Record(there)));
@@ -241,7 +242,7 @@ impl Several {
     /// What holds at every moment: epochs only grow.
     fn look(&mut self) {
         for n in 0..self.worlds.len() {
-            let epoch = self.worlds[n].core.levels().fleet.expect("a fleet").epoch();
+            let epoch = self.worlds[n].core.fleet().expect("a fleet").epoch();
             assert!(epoch >= self.epochs[n], "instance {n}: {epoch} after {}", self.epochs[n]);
             self.epochs[n] = epoch;
         }
