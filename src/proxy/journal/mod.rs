@@ -120,6 +120,11 @@ impl Journal {
         self.unregistered.note(who.handset, who.from.remote, || caller(who), met, now);
     }
 
+    /// Handsets whose last REGISTER came to nothing, of those that are remembered.
+    pub(super) fn in_trouble(&self, now: Instant) -> usize {
+        self.unregistered.in_trouble(now)
+    }
+
     /// Keys of lines that are held back: bounded.
     pub(super) fn summaries(&self) -> usize {
         self.summaries.len()

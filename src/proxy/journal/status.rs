@@ -75,6 +75,7 @@ impl View<'_> {
             },
             "transactions": { "count": self.transactions.len(), "limit": self.site.settings.max_transactions },
             "registrations": {
+                "in_trouble": self.journal.in_trouble(self.now),
                 "last_hour": self.journal.minutes.hour(self.now),
                 "latency_last_hour": self.journal.minutes.latency(self.now),
                 "since_start": self.journal.minutes.totals(),

@@ -114,6 +114,14 @@ impl Unregistered {
         all.filter(move |(_, trouble)| trouble.at + KEPT > now)
     }
 
+    /// How many are in trouble: not those that were asked for their password a moment ago, as happens every day.
+    pub(super) fn in_trouble(&self, now: Instant) -> usize {
+        let asked = |trouble: &Trouble| {
+            trouble.times == 1 && matches!(trouble.met.ending, Ending::Attempt(_, AttemptOutcome::Challenged))
+        };
+        self.iter(now).filter(|(_, trouble)| !asked(trouble)).count()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
@@ -194,5 +202,20 @@ mod tests {
         assert_eq!((table.get(HandsetId(1), later).is_none(), table.iter(later).count()), (true, 0));
         note(&mut table, 2, 403, later);
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn who_was_asked_for_a_password_once_is_in_no_trouble() {
+        let (mut table, now) = (Unregistered::default(), base());
+        let mut challenged = |handset: u64| {
+            note(&mut table, handset, 401, now);
+            let trouble = table.table.get_mut(&HandsetId(handset)).expect("noted");
+            trouble.met.ending = Ending::Attempt(Outcome::Response(401), AttemptOutcome::Challenged);
+            table.in_trouble(now)
+        };
+        assert_eq!((challenged(1), challenged(2), challenged(2)), (0, 0, 1));
+        table.cleared(HandsetId(2));
+        note(&mut table, 3, 403, now);
+        assert_eq!((table.in_trouble(now), table.in_trouble(now + KEPT)), (1, 0));
     }
 }

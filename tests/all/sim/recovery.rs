@@ -182,3 +182,23 @@ fn grants_do_not_only_go_down_for_handsets_that_ask_for_what_they_were_granted()
     }
     assert!(means.windows(2).all(|pair| pair[1] + 20 > pair[0]), "{means:?}");
 }
+
+/// The page counts those that nobody serves: not who was asked for a password, but who is asked again and again.
+#[test]
+fn handsets_in_trouble_are_counted_until_they_are_served() {
+    let mut world = World::new(Setup::default());
+    let in_trouble = |world: &World| world.core.status(world.now)["registrations"]["in_trouble"].clone();
+    let phone = world.phone(Transport::Udp);
+    // Of two 401s in a row the second one refuses the password.
+    for (status, after) in [(401, 1), (200, 0), (403, 1), (200, 0)] {
+        world.server("a").manner = Manner::Status(status);
+        world.register(phone);
+        world.run_for(SECOND);
+        assert_eq!(in_trouble(&world), after, "{status}");
+    }
+    world.server("a").manner = Manner::Silent;
+    world.server("b").manner = Manner::Silent;
+    world.register(phone);
+    world.run_for(40 * SECOND);
+    assert_eq!(in_trouble(&world), 1, "silence");
+}
