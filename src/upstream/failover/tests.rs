@@ -229,3 +229,67 @@ proptest! {
         }
     }
 }
+
+/// What was sent before a success that ended the count says nothing about the next one.
+#[test]
+fn a_late_failure_after_a_success_is_not_among_those_that_failed() {
+    let (mut machine, now) = machine(3, 1);
+    let early = machine.begin("a:1".into(), now);
+    let first = machine.begin("a:1".into(), now);
+    machine.finish(&first, Class::Failure, hit(now, 1));
+    let second = machine.begin("a:1".into(), now);
+    machine.finish(&second, Class::Success, hit(now, 1));
+    machine.finish(&early, Class::Failure, hit(now, 2));
+    let third = machine.begin("a:1".into(), now);
+    machine.finish(&third, Class::Failure, hit(now, 3));
+    let tally = machine.activate();
+    assert_eq!((tally.count, tally.handsets, tally.failed), (1, 1, 1));
+}
+
+#[test]
+fn witnesses_are_kept_up_to_the_bound_and_not_one_more() {
+    let (mut machine, now) = machine(u32::MAX, 1);
+    for handset in 0..MAX_HANDSETS as u64 + 10 {
+        let attempt = machine.begin("a:1".into(), now);
+        machine.finish(&attempt, Class::Failure, by(handset, handset, Standing::Served, now));
+        // And one that is no strike of its own: sent before it.
+        let beside = Attempt { seq: attempt.seq, ..attempt };
+        machine.finish(&beside, Class::Failure, by(1_000_000 + handset, 0, Standing::Served, now));
+    }
+    assert_eq!(
+        (machine.handsets(), machine.served.len(), machine.sources.len()),
+        (MAX_HANDSETS, MAX_HANDSETS, MAX_HANDSETS)
+    );
+    assert_eq!(machine.activate().failed, MAX_HANDSETS);
+}
+
+/// A late answer takes back the strike of its own attempt, if that was one of silence, and with it whatever it alone bore witness to.
+#[test]
+fn a_strike_is_taken_back_with_its_witness_and_no_other() {
+    let (mut machine, now) = machine(5, 2);
+    let strike = |machine: &mut Failover, handset: u64, outcome: Outcome| {
+        let attempt = machine.begin("a:1".into(), now);
+        let hit = Hit { outcome, ..by(handset, handset, Standing::Served, now) };
+        machine.finish(&attempt, Class::Failure, hit);
+        attempt
+    };
+    let silence = Outcome::Failed(Cause::Timeout);
+    let first = strike(&mut machine, 1, silence);
+    let again = strike(&mut machine, 1, silence);
+    let other = strike(&mut machine, 2, silence);
+    let answered = strike(&mut machine, 3, Outcome::Response(503));
+    assert!(!machine.retract(&answered), "an answer is no silence");
+    assert!(!machine.retract(&Attempt { epoch: other.epoch + 1, ..other.clone() }), "of another activation");
+    assert!(machine.retract(&first));
+    assert_eq!(
+        (machine.count(), machine.handsets(), machine.failed.len()),
+        (3, 3, 3),
+        "its handset has another strike"
+    );
+    assert!(!machine.retract(&first), "it was taken back already");
+    assert!(machine.retract(&again));
+    assert_eq!((machine.count(), machine.handsets(), machine.failed.len()), (2, 2, 2));
+    assert!(machine.retract(&other));
+    let tally = machine.activate();
+    assert_eq!((tally.count, tally.handsets, tally.failed, tally.hits.len()), (1, 1, 1, 1));
+}
