@@ -8,6 +8,7 @@
 //! time. A binding that changes again meanwhile is written once. Nobody waits for any of it.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{Pipeline, Value};
@@ -115,7 +116,25 @@ pub(super) fn found(id: &Arc<str>, answer: &Value) -> Option<Found> {
     let [Value::BulkString(value), Value::Int(remaining)] = &parts[..] else { return None };
     let fits = value.len() > OWNER && value.len() <= LONGEST && *remaining > 0;
     let value = if fits { value[OWNER..].to_vec() } else { Vec::new() };
-    Some(Found { id: id.clone(), value, remaining: (*remaining).max(0) as u64 })
+    let here = serde_json::from_slice::<Through>(&value).is_ok_and(|through| has(through.local.ip()));
+    Some(Found { id: id.clone(), value, remaining: (*remaining).max(0) as u64, here })
+}
+
+/// The part of a stored binding that says through which address of Holdline's its handset came.
+#[derive(serde::Deserialize)]
+struct Through {
+    local: SocketAddr,
+}
+
+/// Whether this machine has an address now: a listener on a wildcard would take any for its own.
+fn has(ip: IpAddr) -> bool {
+    let is_it = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    let ip = ip.to_canonical();
+    ip.is_loopback() || nix::ifaddrs::getifaddrs().is_ok_and(|mut all| all.any(|one| is_it(one) == Some(ip)))
 }
 
 #[cfg(test)]

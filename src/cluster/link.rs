@@ -92,7 +92,7 @@ impl Link {
         self.say(Word::Linked).await?;
         let mut flush = interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Beside the loop, on the same connection: a decision waits neither for bindings nor for calls.
+        // Beside the loop, on the same connection: a decision waits for no more than a batch that is on its way already.
         let mut writing: JoinSet<Result<(), String>> = JoinSet::new();
         // As many as there are requests that wait.
         let mut finding: JoinSet<Result<Word, String>> = JoinSet::new();

@@ -26,6 +26,8 @@ use link::Link;
 /// Commands and words that wait. The fleet's machine has at most two commands unanswered; beside them there is a question for each
 /// request that waits ([`MAX_PARKED`](crate::proxy::MAX_PARKED)).
 const QUEUE: usize = 512;
+/// Of those, kept for what is no question about a handset.
+const RESERVED: usize = 8;
 
 /// Where the shared memory is, and as whom it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +74,9 @@ pub fn start(settings: Settings, id: &str, metrics: Arc<Metrics>) -> io::Result<
 impl Cluster {
     /// Hands a command over. Never waits.
     pub fn ask(&self, command: Command) {
-        if self.commands.try_send(command).is_err() {
+        // Questions about handsets, which anybody may cause, leave room for what the fleet's machine asks: it waits for its answers.
+        let room = if matches!(command, Command::Find(_)) { self.commands.capacity() > RESERVED } else { true };
+        if !room || self.commands.try_send(command).is_err() {
             // Whoever asked has a time of its own, and goes on without an answer.
             tracing::warn!(limit = QUEUE, "a command for the fleet's shared memory was dropped: too many wait already");
         }

@@ -17,7 +17,7 @@ use crate::upstream::bounded;
 
 /// For one place: the name, the connection, the handshake, the greeting.
 const ONE: Duration = Duration::from_secs(2);
-/// For one answer.
+/// For one answer to a question.
 pub(super) const ANSWER: Duration = Duration::from_secs(1);
 
 /// An open way to the server.
@@ -108,7 +108,8 @@ impl Settings {
         place: &Place,
         credentials: RedisConnectionInfo,
     ) -> Result<(MultiplexedConnection, JoinSet<()>), String> {
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
+        // Each question has a time of its own, and a batch of bindings a longer one.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let stream = self.stream(place).await?;
         let (connection, driver) =
             MultiplexedConnection::new_with_config(&credentials, stream, config).await.map_err(words)?;

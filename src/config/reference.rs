@@ -89,7 +89,7 @@ const ABOUT: &[About] = &[
     about("cluster", "redis+sentinel://sentinel1,sentinel2,sentinel3/mymaster",
         "`redis://[USER@]HOST[:PORT][/DATABASE]`, `rediss://` with TLS, `redis+sentinel://HOST[:PORT],HOST[:PORT]/NAME` for Sentinels that \
          know the server by that name, `rediss+sentinel://` with TLS to both. Redis 6.2 or later, or Valkey. The system's certificate \
-         authorities are trusted. Nothing waits for it: see [scaling.md](scaling.md#several-that-act-as-one)."),
+         authorities are trusted. What waits for it, and for how long, is in [scaling.md](scaling.md#several-that-act-as-one)."),
     about("cluster_name", "office", "The same for all instances that share handsets and a PBX. Letters, digits, `-`, `_`, `.` and `:`."),
     about("cluster_password_file", "/etc/holdline/redis.password", "For the user in `cluster`, or for the server's `requirepass`. Surrounding white space does not count. Sentinels are asked without it first, then with it."),
     about("on_rollover", "https://hooks.example.com/holdline",

@@ -37,8 +37,9 @@ pub const PATIENCE: Duration = Duration::from_millis(300);
 pub const FIRST_WORD: Duration = Duration::from_secs(1);
 /// The memory is read again this often: a message about a move may be lost.
 pub const EVERY: Duration = Duration::from_secs(5);
-/// After the memory is back, others have this long to say that they are served where this instance was not.
-pub const GRACE: Duration = Duration::from_secs(2);
+/// After the memory is back, others have this long to say that they are served where this instance was not. They may be back later
+/// than this one by a pause and an attempt to connect, of two seconds each.
+pub const GRACE: Duration = Duration::from_secs(5);
 /// The most instances of a fleet that are listed.
 pub const MAX_INSTANCES: usize = 64;
 
@@ -138,7 +139,9 @@ impl Fleet {
             Event::Word(Word::Away(why)) => self.away(why, now),
             Event::Word(Word::Read(stored, instances)) => self.read(stored, instances, now),
             Event::Word(Word::Published(record)) => {
-                if self.known.as_ref().is_none_or(|known| record.epoch > known.epoch) {
+                // What became of its own move, the answer says: this instance may have moved on meanwhile.
+                let own = record.id == self.id && matches!(self.installing, Some(Installing::Move(_)));
+                if !own && self.known.as_ref().is_none_or(|known| record.epoch > known.epoch) {
                     self.learn(record);
                 }
             }
@@ -422,8 +425,11 @@ impl Fleet {
                     served = &*by,
                     "diverged: another instance was served by the target after the first strike; only this instance moves"
                 );
-                self.unsent = None;
-                self.apart = Some(Apart::Diverged(by));
+                // Unless it moved on while the answer was under way: that is yet to be proposed.
+                if self.unsent.is_none() || self.unsent == plan {
+                    self.unsent = None;
+                    self.apart = Some(Apart::Diverged(by));
+                }
             }
         }
         if let Some((plan, _)) = self.asked.take() {

@@ -49,6 +49,8 @@ pub struct Found {
     pub value: Vec<u8>,
     /// For how many seconds it is valid yet.
     pub remaining: u64,
+    /// This machine has the address that its handset was registered through.
+    pub here: bool,
 }
 
 /// What became of a [`Command::Install`].

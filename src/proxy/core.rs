@@ -112,7 +112,7 @@ impl Core {
     /// Whether nothing is in flight: the moment a drain may end.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.house.exchanges.len() == 0
+        self.house.exchanges.len() == 0 && self.house.parked.len() == 0
     }
 
     /// The next binding whose stored form is out of date.
@@ -157,7 +157,7 @@ impl Core {
     /// Requests whose sender still waits for a final answer. Looks at every exchange.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.house.exchanges.unanswered()
+        self.house.exchanges.unanswered() + self.house.parked.len()
     }
 
     /// Exchanges (response contexts).

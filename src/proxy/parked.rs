@@ -78,7 +78,7 @@ impl Intake<'_> {
     /// The fleet's memory has answered. A handset that is reached from an address of ours is ours from now on; one whose way ends at
     /// another instance is not reached from here.
     pub(super) fn found(&mut self, found: &Found, now: Instant) {
-        let Found { id, value, remaining } = found;
+        let Found { id, value, remaining, here } = found;
         let Some(id) = self.0.site.key.verify(id.as_bytes()) else { return };
         let waiting = self.0.parked.take_if(|waiting| waiting.id == id);
         if waiting.is_empty() {
@@ -92,11 +92,11 @@ impl Intake<'_> {
             stored.id == id.to_string() && house.site.admits(Side::Phone, stored.remote, &house.upstream)
         });
         let reached = |stored: &StoredBinding| {
-            stored.transport == Transport::Udp.as_str() && house.site.listener_at(stored.local).is_some()
+            *here && stored.transport == Transport::Udp.as_str() && house.site.listener_at(stored.local).is_some()
         };
         let elsewhere = match &stored {
             Some(stored) if reached(stored) => {
-                house.registrar.restore(stored, &house.site, now, 0);
+                house.registrar.take_over(stored, &house.site, now);
                 false
             }
             Some(_) => true,

@@ -277,7 +277,7 @@ impl Rooms<'_> {
         }
         if matches!(exchange.kind, Kind::Register(_))
             && status == 423
-            && let Some(answered) = exchange.relay.branches().last()
+            && let Some(answered) = branch.and_then(|branch| exchange.relay.branches().get(branch))
         {
             self.registrar.note_least(&answered.target, response);
         }

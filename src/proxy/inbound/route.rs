@@ -186,9 +186,12 @@ fn marked_uri(request: &Message, key: &Key) -> Option<(BindingId, u32)> {
 /// of another target is not: the active one would send the request there, and it may be dead.
 pub(crate) fn is_of_the_pbx(uri: &[u8], registrar: &Registrar, upstream: &Upstream) -> bool {
     let names_active = || {
-        let host = Uri::parse(uri, Span::new(0, uri.len()))?.host.of(uri);
+        let parsed = Uri::parse(uri, Span::new(0, uri.len()))?;
         let (active, _) = upstream.active()?;
-        Some(active.host.as_bytes().eq_ignore_ascii_case(host.strip_suffix(b".").unwrap_or(host)))
+        let host = parsed.host.of(uri);
+        let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
+        let same_host = active.host.as_bytes().eq_ignore_ascii_case(bare.strip_suffix(b".").unwrap_or(bare));
+        Some(same_host && parsed.port.is_none_or(|port| port == active.port))
     };
     registrar.service_routes().knows(uri) || names_active().unwrap_or(false)
 }

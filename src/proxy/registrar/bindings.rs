@@ -387,7 +387,8 @@ impl Bindings {
         }
     }
 
-    fn mark(&mut self, id: BindingId) {
+    /// Its stored form is out of date.
+    pub(super) fn mark(&mut self, id: BindingId) {
         if self.dirty.insert(id) {
             self.changed.push_back(id);
         }

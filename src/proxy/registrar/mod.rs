@@ -146,6 +146,15 @@ impl Registrar {
         restored
     }
 
+    /// Takes a handset over from another instance of the fleet. It is stored anew, as ours.
+    pub(super) fn take_over(&mut self, stored: &StoredBinding, site: &Site, now: Instant) {
+        if self.restore(stored, site, now, 0)
+            && let Some(id) = site.key.verify(stored.id.as_bytes())
+        {
+            self.bindings.mark(id);
+        }
+    }
+
     /// What a handset's failure is worth as evidence about a target.
     pub(super) fn standing(&mut self, handset: HandsetId, now: Instant) -> Standing {
         self.served.standing(handset, now)

@@ -104,11 +104,37 @@ mod tests {
     #[allow(clippy::disallowed_methods, reason = "a test needs some instant to begin at")]
     fn a_hash_that_two_share_gives_nobody_anothers_id() {
         let key = Key::new([7; 32]);
-        let (mut remembered, bindings) = (RememberedIds::new(4), Bindings::new(4));
-        let parts =
-            IdParts { aor: b"a@pbx", contact: (b"sip:a@h", b""), instance: None, source: [192, 0, 2, 1].into() };
-        let other = key.binding_id(&IdParts { aor: b"b@pbx", ..parts });
-        remembered.by_parts.insert(key.hash_of_parts(&parts), other);
-        assert_eq!(remembered.of(&key, &parts, &bindings), key.binding_id(&parts));
+        let source: SocketAddr = "192.0.2.1:50000".parse().expect("literal");
+        let parts = IdParts { aor: b"a@pbx", contact: (b"sip:a@h", b";x"), instance: None, source: source.ip() };
+        let other = key.binding_id(&IdParts { instance: Some(b"other"), ..parts });
+        // Of a binding that differs in one thing, and of one that differs in nothing that is looked at.
+        for (aor, contact, ip, taken) in [
+            ("b@pbx", "sip:a@h;x", [192, 0, 2, 1], false),
+            ("a@pbx", "sip:b@h;x", [192, 0, 2, 1], false),
+            ("a@pbx", "sip:a@h;y", [192, 0, 2, 1], false),
+            ("a@pbx", "sip:a@h;x", [192, 0, 2, 2], false),
+            ("a@pbx", "sip:a@h:5071;x", [192, 0, 2, 1], true),
+        ] {
+            let (mut remembered, mut bindings) = (RememberedIds::new(4), Bindings::new(4));
+            let binding = Binding {
+                id: other,
+                aor: aor.into(),
+                contact: contact.as_bytes().into(),
+                reach: Reach::Conn(ConnId::Accepted(1)),
+                source: SocketAddr::new(ip.into(), 50000),
+                transport: Transport::Tcp,
+                target: "a:5060".into(),
+                expires: Instant::now(),
+                confirmed: false,
+                user_agent: "".into(),
+                last_status: None,
+                terms: Terms::default(),
+            };
+            bindings.upsert(binding, Instant::now()).expect("room");
+            remembered.by_parts.insert(key.hash_of_parts(&parts), other);
+            let id = remembered.of(&key, &parts, &bindings);
+            assert_eq!(id == other, taken, "{aor} {contact}");
+            assert_eq!(id == key.binding_id(&parts), !taken, "{aor} {contact}");
+        }
     }
 }

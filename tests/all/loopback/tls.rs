@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::server::Cast;
 use super::stage::{Setup, registered};
+use crate::support::wait::until;
 use crate::transport::certificates::{Authority, Files};
 
 const HANDSHAKES: &str = "tls_handshakes_total{outcome=\"ok\",side=\"upstream\"}";
@@ -207,5 +208,6 @@ async fn tls_has_the_threads_that_the_settings_say_and_without_tls_there_are_non
         &format!("--tls-cert={}", ours.cert.display()),
         &format!("--tls-key={}", ours.key.display()),
     ]);
-    assert_eq!(threads(&listens.start().await, "holdline-tls"), 3);
+    let listens = listens.start().await;
+    until("three threads", async || (threads(&listens, "holdline-tls") == 3).then_some(())).await;
 }

@@ -210,7 +210,7 @@ impl Several {
                 let stored = self.memory.record.clone().map_or(Stored::Absent, Stored::Record);
                 Word::Read(stored, Vec::new())
             }
-            Command::Find(id) => Word::Found(Found { id, value: Vec::new(), remaining: 0 }),
+            Command::Find(id) => Word::Found(Found { id, value: Vec::new(), remaining: 0, here: false }),
             Command::Install { record, unless_served_since } => {
                 if let Some(there) = self.memory.record.clone().filter(|there| there.epoch >= record.epoch) {
                     return Word::Installed(Installed::Lost(Stored::Record(there)));
@@ -375,6 +375,8 @@ fn fleet_without_its_memory_decides_at_once_and_the_fleet_hears_of_it() {
         several.put(Duration::ZERO, Way::Healed(n));
     }
     several.run(5 * SECOND);
+    assert_eq!(several.active(), ["b", "a"], "others may be back later, and say then that they are served");
+    several.run(3 * SECOND);
     assert_eq!((several.active(), several.standing(0)), (vec!["b".to_owned(), "b".to_owned()], "with".into()));
     assert_eq!(several.memory.moves.len(), 2);
     several.assert_served(0, "alone");

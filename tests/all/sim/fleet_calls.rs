@@ -54,7 +54,7 @@ fn asked(world: &World) -> Vec<String> {
 
 fn found(stored: &StoredBinding) -> Word {
     let value = serde_json::to_vec(stored).expect("JSON");
-    Word::Found(Found { id: stored.id.as_str().into(), value, remaining: 120 })
+    Word::Found(Found { id: stored.id.as_str().into(), value, remaining: 120, here: true })
 }
 
 fn went(world: &World, rung: &str) -> usize {
@@ -82,13 +82,16 @@ fn fleet_calls_reach_a_udp_handset_of_another_instance_on_the_same_address() {
 #[test]
 fn fleet_calls_to_a_handset_that_only_another_instance_reaches_get_480_at_once() {
     let (uri, stored) = of_another();
-    for stored in [
-        StoredBinding { transport: "tcp".to_owned(), local: ([0, 0, 0, 0], 0).into(), ..stored.clone() },
-        StoredBinding { local: ([192, 0, 2, 99], 5060).into(), ..stored.clone() },
+    for (stored, here) in [
+        (StoredBinding { transport: "tcp".to_owned(), local: ([0, 0, 0, 0], 0).into(), ..stored.clone() }, true),
+        (StoredBinding { local: ([192, 0, 2, 99], 5060).into(), ..stored.clone() }, true),
+        // As a listener on a wildcard sees it, which has every address of the machine, and not this one.
+        (stored.clone(), false),
     ] {
         let mut world = newcomer();
         ask(&mut world, &uri, "1");
-        world.hear(found(&stored));
+        let Word::Found(found) = found(&stored) else { unreachable!() };
+        world.hear(Word::Found(Found { here, ..found }));
         world.run_for(MILLI * 5);
         assert_eq!(went(&world, "holdline→a 480"), 1, "{}", world.ladder.join("\n"));
     }
@@ -97,12 +100,12 @@ fn fleet_calls_to_a_handset_that_only_another_instance_reaches_get_480_at_once()
 #[test]
 fn fleet_calls_that_nobody_knows_get_404_after_300_ms_at_the_latest() {
     let (uri, stored) = of_another();
-    let nothing = Found { id: stored.id.as_str().into(), value: Vec::new(), remaining: 0 };
+    let nothing = Found { id: stored.id.as_str().into(), value: Vec::new(), remaining: 0, here: false };
     let stranger = StoredBinding { id: "h".to_owned(), ..stored.clone() };
     let outside = StoredBinding { remote: ([198, 18, 0, 7], 5060).into(), ..stored.clone() };
     let word = |stored: &StoredBinding| {
         let value = serde_json::to_vec(stored).expect("JSON");
-        Found { value, remaining: 120, ..nothing.clone() }
+        Found { value, remaining: 120, here: true, ..nothing.clone() }
     };
     let garbage = Found { value: b"{\"id\":[[[".to_vec(), remaining: 120, ..nothing.clone() };
     let expired = Found { remaining: 0, ..word(&stored) };

@@ -1,6 +1,5 @@
 //! Calls to handsets whose instance is gone, or is another one.
 
-use std::time::Duration;
 
 use holdline::flow::Transport;
 
@@ -59,9 +58,8 @@ async fn cluster_calls_find_a_udp_handset_at_the_instance_that_took_the_address_
     eprintln!("found and answered after {:?}", began.elapsed());
     assert_eq!(over_udp.record().requests.len(), 1);
     assert_eq!(second.metrics().await.get("bindings"), 1);
-    let began = now();
+    // Without an answer within its 300 ms it would be 404.
     assert_eq!(theatre.servers[0].send("OPTIONS", "205@pbx.example").await, 480);
-    assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
 
     // Redis loses everything and is restarted: the binding is told again.
     let port = redis.kill();
