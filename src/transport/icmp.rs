@@ -5,6 +5,7 @@
 //! bytes go to the core, which alone knows what it has sent.
 
 use std::io::{self, IoSliceMut};
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -24,9 +25,9 @@ use crate::flow::{Cause, ConnId, Flow, NetEvent};
 const QUOTE: usize = 1280;
 
 /// Reports every ICMP error of this socket until aborted. If the receiver lags behind, errors are dropped: they repeat.
-pub(super) fn watch(socket: Arc<UdpSocket>, conn: ConnId, events: mpsc::Sender<NetEvent>) -> AbortHandle {
+pub(super) fn watch(socket: Arc<AsyncFd<UdpSocket>>, conn: ConnId, events: mpsc::Sender<NetEvent>) -> AbortHandle {
     let task = tokio::spawn(async move {
-        while let Ok((cause, quoted)) = socket.async_io(Interest::ERROR, || next_error(&socket)).await {
+        while let Ok((cause, quoted)) = socket.async_io(Interest::ERROR, next_error).await {
             let _ = events.try_send(NetEvent::SendFailed { flow: Flow::Conn(conn), cause, quoted });
         }
     });

@@ -1,14 +1,14 @@
 //! One UDP socket: a listener, the upstream side's unconnected socket, or one connected to an upstream hop.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::task::Context;
 
 use bytes::Bytes;
 use socket2::Socket;
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
 use super::cause;
@@ -32,7 +32,7 @@ pub(super) enum Role {
 
 /// A UDP socket with what waits to be sent through it.
 pub(super) struct Udp {
-    io: Arc<UdpSocket>,
+    io: Arc<AsyncFd<UdpSocket>>,
     /// Of datagrams that are not the connected peer's: the unconnected socket.
     socket: SocketId,
     side: Side,
@@ -45,11 +45,17 @@ pub(super) struct Udp {
 impl Udp {
     /// Takes over a bound (and, for that role, connected) socket. `bound` is the address it was bound to.
     pub(super) fn new(socket: Socket, bound: SocketAddr, id: SocketId, side: Side, role: Role) -> io::Result<Self> {
-        let io = Arc::new(UdpSocket::from_std(socket.into())?);
+        // Not for writing: nothing waits for that, and each datagram that has left would wake the task once more.
+        let interest = Interest::READABLE | Interest::ERROR;
+        #[allow(
+            deprecated,
+            reason = "its replacement is unsafe, for types that do not own their descriptor as a socket does"
+        )]
+        let io = Arc::new(AsyncFd::with_interest(socket.into(), interest)?);
         Ok(Self { io, socket: id, side, role, local: bound, queue: Vec::new(), watch: None })
     }
 
-    pub(super) fn io(&self) -> &Arc<UdpSocket> {
+    pub(super) fn io(&self) -> &Arc<AsyncFd<UdpSocket>> {
         &self.io
     }
 
@@ -67,7 +73,7 @@ impl Udp {
         metrics: &Metrics,
     ) {
         for _ in 0..ERRORS {
-            if self.io.poll_recv_ready(cx).is_pending() {
+            if self.io.poll_read_ready(cx).is_pending() {
                 return;
             }
             let before = events.len();
@@ -85,8 +91,8 @@ impl Udp {
     fn receive(&self, limit: usize, events: &mut Vec<NetEvent>, metrics: &Metrics) -> io::Result<()> {
         let mut total = 0;
         let (v6, info) = (self.local.is_ipv6(), self.local.ip().is_unspecified());
-        let read = self.io.try_io(Interest::READABLE, || {
-            let count = mmsg::receive(&*self.io, v6, info, limit, |datagram| {
+        let read = self.io.try_io(Interest::READABLE, |socket| {
+            let count = mmsg::receive(socket, v6, info, limit, |datagram| {
                 total += datagram.bytes.len();
                 events.push(self.received(datagram));
             })?;
@@ -149,7 +155,7 @@ impl Udp {
         while done < queue.len() {
             let from = queue[done].from;
             let same = queue[done..].iter().take_while(|datagram| datagram.from == from).count();
-            match mmsg::send(&*self.io, self.local.is_ipv6(), &queue[done..done + same]) {
+            match mmsg::send(self.io.get_ref(), self.local.is_ipv6(), &queue[done..done + same]) {
                 Ok(sent) => {
                     let sent = sent.max(1);
                     bytes += queue[done..done + sent].iter().map(|datagram| datagram.bytes.len()).sum::<usize>();

@@ -1,6 +1,5 @@
 //! Calls to handsets whose instance is gone, or is another one.
 
-
 use holdline::flow::Transport;
 
 use super::super::process::Holdline;
