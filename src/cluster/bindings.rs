@@ -81,6 +81,17 @@ impl Waiting {
         taken
     }
 
+    /// Whether it was written is not known: it waits once more, unless something newer does. What is told again with each link is.
+    pub(super) fn give_back(&self, taken: &[(String, Written)]) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, written) in taken.iter().filter(|(_, written)| !matches!(written, Written::Again(_))) {
+            let newer = matches!(waiting.get(id), Some(Written::Changed(_) | Written::Removed));
+            if !newer && (waiting.len() < MAX_WAITING || waiting.contains_key(id)) {
+                waiting.insert(id.clone(), written.clone());
+            }
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -156,6 +167,23 @@ mod tests {
             wanted: 0,
             told: 0,
         })
+    }
+
+    #[test]
+    fn what_may_not_have_been_written_waits_once_more_unless_something_newer_does() {
+        let waiting = Waiting::default();
+        let changed = |id: &str| (id.to_owned(), Written::Changed(binding(id)));
+        let taken = [
+            changed("a"),
+            ("b".to_owned(), Written::Removed),
+            changed("c"),
+            ("d".to_owned(), Written::Again(binding("d"))),
+        ];
+        waiting.leave("a".to_owned(), Written::Removed);
+        waiting.leave("c".to_owned(), Written::Again(binding("c")));
+        waiting.give_back(&taken);
+        let removed = |id: &str| (id.to_owned(), Written::Removed);
+        assert_eq!(waiting.take(), [removed("a"), removed("b"), changed("c")]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Settings;
-use super::bindings::{self, Waiting};
+use super::bindings::{self, Waiting, Written};
 use super::open::{ANSWER, Open, words};
 use super::scripts::{self, Keys};
 use crate::fleet::{Command, Installed, Stored, Word};
@@ -28,6 +28,8 @@ pub(super) struct Link {
     commands: mpsc::Receiver<Command>,
     words: mpsc::Sender<Word>,
     waiting: Waiting,
+    /// What is being written.
+    in_flight: Arc<[(String, Written)]>,
     metrics: Arc<Metrics>,
     /// A foreign value stands there until somebody writes over it: one line about it in a while is enough.
     summaries: Summaries,
@@ -52,7 +54,8 @@ impl Link {
         metrics: Arc<Metrics>,
     ) -> Link {
         let keys = Keys::new(&settings.name, &settings.instance, id);
-        Link { settings, keys, commands, words, waiting, metrics, summaries: Summaries::default() }
+        let in_flight = Arc::default();
+        Link { settings, keys, commands, words, waiting, in_flight, metrics, summaries: Summaries::default() }
     }
 
     /// Until the driver ends.
@@ -66,6 +69,7 @@ impl Link {
                 },
                 Err(why) => why,
             };
+            self.waiting.give_back(&std::mem::take(&mut self.in_flight));
             if self.say(Word::Away(why.into())).await.is_err() || self.rest(pause).await.is_err() {
                 return;
             }
@@ -99,8 +103,10 @@ impl Link {
         loop {
             tokio::select! {
                 _ = flush.tick(), if writing.is_empty() && !self.waiting.is_empty() => {
-                    let (mut connection, taken) = (commands.clone(), self.waiting.take());
-                    let pipeline = bindings::write(|id| self.keys.handset(id), self.keys.owner(), &taken, unix());
+                    let mut connection = commands.clone();
+                    self.in_flight = self.waiting.take().into();
+                    let pipeline =
+                        bindings::write(|id| self.keys.handset(id), self.keys.owner(), &self.in_flight, unix());
                     writing.spawn(async move {
                         let written = pipeline.query_async::<()>(&mut connection);
                         match timeout(WRITING, written).await {
@@ -110,9 +116,10 @@ impl Link {
                     });
                 }
                 Some(written) = writing.join_next() => {
-                    // What was lost is told again after the next link.
-                    if let Ok(Err(error)) = written {
-                        return Ok(format!("{place}: {error}"));
+                    match written {
+                        Ok(Ok(())) => self.in_flight = Arc::default(),
+                        Ok(Err(error)) => return Ok(format!("{place}: {error}")),
+                        Err(_) => {}
                     }
                 }
                 Some(found) = finding.join_next() => {
