@@ -28,6 +28,12 @@ pub struct Address {
 }
 
 impl Address {
+    /// It names a user.
+    #[must_use]
+    pub fn has_user(&self) -> bool {
+        self.user.is_some()
+    }
+
     /// `redis://[USER@]HOST[:PORT][/DATABASE]`, `rediss://` with TLS, `redis+sentinel://[USER@]HOST[:PORT],…/NAME[/DATABASE]`,
     /// `rediss+sentinel://` with TLS. The error says what would be right, and repeats nothing of the text.
     pub fn parse(text: &str) -> Result<Address, &'static str> {

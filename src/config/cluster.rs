@@ -35,6 +35,10 @@ pub(super) fn settings(
         ));
     }
     let address = Address::parse(&text).map_err(|remedy| layers.error_about("cluster", remedy))?;
+    if address.has_user() && password.is_none() {
+        let remedy = "names a user, who is asked for a password: give it in cluster_password_file (any text, where the user has none)";
+        return Err(layers.error_about("cluster", remedy));
+    }
     Ok(Some(Settings {
         address,
         password: password.map(Password),

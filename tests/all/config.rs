@@ -142,6 +142,7 @@ fn every_bad_flag_is_one_line_with_key_value_and_remedy() {
         (&[SRV, "--proxy-protocol", "balancer"], &["proxy_protocol", "balancer", "not a network"]),
         (&[SRV, "--cluster", "redis.example.com"], &["cluster", "write redis://HOST[:PORT]"]),
         (&[SRV, "--cluster", "redis://u:s3cret@h"], &["cluster", "cluster_password_file"]),
+        (&[SRV, "--cluster", "redis://u@h"], &["cluster", "names a user", "cluster_password_file"]),
         (&[SRV, "--cluster", "redis+sentinel://h"], &["cluster", "the Sentinels know the server by"]),
         (&[SRV, "--cluster", "redis://h", "--cluster-name", "{x}"], &["cluster_name", "{x}", "letters, digits"]),
         (&[SRV, "--cluster", "redis://h", "--cluster-password-file", "absent"], &["cluster_password_file", "absent"]),
