@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use holdline::flow::{Cause, ConnId, Flow, NetCommand, NetEvent, Side, Transport};
 use holdline::transport::Transports;
@@ -184,6 +187,8 @@ async fn packets_of_others_that_fall_on_a_new_socket_before_it_is_connected_keep
     let flooder = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let from = flooder.local_addr().unwrap();
     let here = bound.local;
+    let over = Arc::new(AtomicBool::new(false));
+    let until = over.clone();
     let flood = std::thread::spawn(move || {
         for n in 0..2000u32 {
             flooder.send_to(&n.to_be_bytes(), here).unwrap();
@@ -191,7 +196,11 @@ async fn packets_of_others_that_fall_on_a_new_socket_before_it_is_connected_keep
                 std::thread::yield_now();
             }
         }
-        flooder.send_to(b"end", here).unwrap();
+        // Any one of them may fall on a socket that is closed before it is read.
+        while !until.load(Ordering::Relaxed) {
+            flooder.send_to(b"end", here).unwrap();
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
     });
     let mut number = 0;
     let mut seen = HashSet::new();
@@ -215,6 +224,7 @@ async fn packets_of_others_that_fall_on_a_new_socket_before_it_is_connected_keep
         rig.perform(NetCommand::Close { conn });
         tokio::task::yield_now().await;
     }
+    over.store(true, Ordering::Relaxed);
     flood.join().unwrap();
 }
 
