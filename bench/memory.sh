@@ -6,17 +6,8 @@ cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
 if [ -n "${QUICK:-}" ]; then seconds=30; else seconds=600; fi
 
-folder=$(mktemp -d)
-server=
-end_server() {
-    if [ -n "$server" ]; then
-        kill "$server" 2>/dev/null || true
-        wait "$server" 2>/dev/null || true
-        server=
-    fi
-}
-trap 'end_server; rm -rf "$folder"' EXIT
-trap 'exit 130' INT TERM
+# shellcheck source=bench/server.sh
+. bench/server.sh
 
 "$cargo" build --release --locked --quiet --bin holdline --example load
 load=target/release/examples/load

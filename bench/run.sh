@@ -23,35 +23,26 @@ read -ra call_rates <<<"${CALL_RATES:-500 1500}"
 proxy=127.0.0.1:17060
 registrar=127.0.0.1:17061
 
-target=$(mktemp -d)
-server=
-end_server() {
-    if [ -n "$server" ]; then
-        kill "$server" 2>/dev/null || true
-        wait "$server" 2>/dev/null || true
-        server=
-    fi
-}
-trap 'end_server; rm -rf "$target"' EXIT
-trap 'exit 130' INT TERM
+# shellcheck source=bench/server.sh
+. bench/server.sh
 
 "$cargo" build --release --locked --quiet --bin holdline --example load --example relay
 load=target/release/examples/load
 
 start_holdline() {
     target/release/holdline run --outbound-proxy "$registrar" --listen "udp:$proxy" --upstream-bind 127.0.0.1:17062 \
-        --admin 127.0.0.1:17063 --log-level warn "$@" >"$target/holdline" 2>&1 &
+        --admin 127.0.0.1:17063 --log-level warn "$@" >"$folder/holdline" 2>&1 &
     server=$!
 }
 start_kamailio() {
     kamailio -f bench/kamailio.cfg -A "ADDRESS=\"$proxy\"" -A "TARGET_A=\"sip:$registrar\"" \
-        -A 'TARGET_B="sip:127.0.0.1:17069"' -l "udp:$proxy" -DD -E -m 2048 -M 16 -Y "$target" >"$target/kamailio" 2>&1 &
+        -A 'TARGET_B="sip:127.0.0.1:17069"' -l "udp:$proxy" -DD -E -m 2048 -M 16 -Y "$folder" >"$folder/kamailio" 2>&1 &
     server=$!
 }
 
 # The least that a relay could cost: see examples/relay.rs.
 start_relay() {
-    target/release/examples/relay "$proxy" "$registrar" >"$target/relay" 2>&1 &
+    target/release/examples/relay "$proxy" "$registrar" >"$folder/relay" 2>&1 &
     server=$!
 }
 
@@ -67,16 +58,16 @@ run() {
     # Its first act is to register every phone, over and over until they are answered or a minute is over.
     if ! line=$("$load" "$work" --proxy "$proxy" --registrar "$registrar" --pid "$server" --seconds "$seconds" "$@"); then
         echo "bench: $name did not serve; its output:" >&2
-        tail -n 20 "$target/$name" >&2
+        tail -n 20 "$folder/$name" >&2
         exit 1
     fi
     end_server
     printf '%-9s %-9s %-7s %s\n' "$name" "$work" "$label" "$line"
-    echo "$line" >>"$target/$name.$work.$label"
+    echo "$line" >>"$folder/$name.$work.$label"
 }
 # median NAME WORK LABEL KEY
 median() {
-    sed "s/.*$4=\([0-9.]*\).*/\1/" "$target/$1.$2.$3" | sort -n |
+    sed "s/.*$4=\([0-9.]*\).*/\1/" "$folder/$1.$2.$3" | sort -n |
         awk '{ value[NR] = $1 } END { print NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2 }'
 }
 # compare WORK OUTSTANDING LABEL…: a line for each load

@@ -14,17 +14,8 @@ fi
 binary=${HOLDLINE:-target/release/holdline}
 "$cargo" build --release --locked --quiet --bin holdline --example load
 
-folder=$(mktemp -d)
-server=
-end_server() {
-    if [ -n "$server" ]; then
-        kill "$server" 2>/dev/null || true
-        wait "$server" 2>/dev/null || true
-        server=
-    fi
-}
-trap 'end_server; rm -rf "$folder"' EXIT
-trap 'exit 130' INT TERM
+# shellcheck source=bench/server.sh
+. bench/server.sh
 
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj '/CN=storm authority' \
     -keyout "$folder/ca.key" -out "$folder/ca.pem" 2>/dev/null

@@ -8,15 +8,8 @@ cargo=${CARGO:-cargo}
 command -v strace >/dev/null || { echo "syscalls: strace is not installed (apt-get install strace)" >&2; exit 1; }
 if [ $# -gt 0 ]; then rates=("$@"); else rates=(100 1000); fi
 
-folder=$(mktemp -d)
-server= tracer=
-end() {
-    if [ -n "$tracer" ]; then kill -INT "$tracer" 2>/dev/null || true; wait "$tracer" 2>/dev/null || true; fi
-    if [ -n "$server" ]; then kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; fi
-    server= tracer=
-}
-trap 'end; rm -rf "$folder"' EXIT
-trap 'exit 130' INT TERM
+# shellcheck source=bench/server.sh
+. bench/server.sh
 
 "$cargo" build --release --locked --quiet --bin holdline --example load
 # counted RATE SECONDS: the calls of the signalling thread, which has the process's own number, and how many REGISTERs they were for.
@@ -32,7 +25,9 @@ counted() {
     tracer=$!
     target/release/examples/load register --proxy 127.0.0.1:17060 --registrar 127.0.0.1:17061 --pid "$server" --phones 100 \
         --seconds "$2" --rate "$1" --cold | sed 's/completed=\([0-9]*\).*/\1 completed/' >"$folder/$2"
-    end
+    kill -INT "$tracer" 2>/dev/null || true
+    wait "$tracer" 2>/dev/null || true
+    end_server
     awk '$1 ~ /^[0-9]+$/ && $2 != "total"' "$folder/calls" >>"$folder/$2"
 }
 for rate in "${rates[@]}"; do
