@@ -66,6 +66,25 @@ pub(super) struct ControlArgs {
     state_dir: Option<OsString>,
 }
 
+/// A question over the control socket, and in which form its answer is printed.
+#[derive(Debug, Clone, Args)]
+pub(super) struct QuestionArgs {
+    /// Answer with JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    control: ControlArgs,
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+impl QuestionArgs {
+    /// The running Holdline's answer.
+    pub(super) fn ask(&self, command: &Command) -> Result<Value, Failure> {
+        ask(&self.control.path(&self.file)?, command)
+    }
+}
+
 impl FileArgs {
     /// As if this file had been given.
     pub(super) fn of(path: PathBuf) -> FileArgs {

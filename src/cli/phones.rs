@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::Failure;
-use super::locate::{ControlArgs, FileArgs, ask};
+use super::locate::QuestionArgs;
 use super::terminal::{json, print, span, table, visible};
 use crate::control::Command;
 
@@ -18,13 +18,8 @@ pub struct PhonesArgs {
     /// List at most so many (1000 at most).
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
-    /// Answer with JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    control: ControlArgs,
-    #[command(flatten)]
-    file: FileArgs,
+    question: QuestionArgs,
 }
 
 /// Of [`Phones`](crate::proxy::phones::Phones), what is printed.
@@ -61,9 +56,8 @@ struct Phone {
 /// 0: a handset that matches is registered; 1: none is.
 pub(super) fn phones(args: &PhonesArgs) -> Result<(), Failure> {
     let query = args.query.clone().unwrap_or_default();
-    let path = args.control.path(&args.file)?;
-    let answer = ask(&path, &Command::Phones { query: query.clone(), limit: Some(args.limit) })?;
-    let text = if args.json { Some(json(&answer, true)) } else { None };
+    let answer = args.question.ask(&Command::Phones { query: query.clone(), limit: Some(args.limit) })?;
+    let text = if args.question.json { Some(json(&answer, true)) } else { None };
     let answer: Answer = serde_json::from_value(answer)
         .map_err(|error| Failure::Unavailable(anyhow::anyhow!("this is not the answer of a Holdline: {error}")))?;
     print(&text.unwrap_or_else(|| rendered(&answer, &query)))?;

@@ -3,27 +3,21 @@
 use clap::Args;
 
 use super::Failure;
-use super::locate::{ControlArgs, FileArgs, ask};
+use super::locate::QuestionArgs;
 use super::terminal::{json, print, visible};
 use crate::control::Command;
 
 /// The arguments of `holdline rejoin`.
 #[derive(Debug, Args)]
 pub struct RejoinArgs {
-    /// Answer with JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    control: ControlArgs,
-    #[command(flatten)]
-    file: FileArgs,
+    question: QuestionArgs,
 }
 
 /// Comes back, and says from where to where.
 pub(super) fn rejoin(args: &RejoinArgs) -> Result<(), Failure> {
-    let path = args.control.path(&args.file)?;
-    let rejoined = ask(&path, &Command::Rejoin {})?;
-    if args.json {
+    let rejoined = args.question.ask(&Command::Rejoin {})?;
+    if args.question.json {
         return print(&json(&rejoined, true));
     }
     let target = |key: &str| visible(rejoined[key].as_str().unwrap_or("?"));

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Failure;
-use super::locate::{ControlArgs, FileArgs, ask};
+use super::locate::QuestionArgs;
 use super::terminal::{json, print, visible};
 use crate::control::Command;
 
@@ -12,20 +12,14 @@ use crate::control::Command;
 pub struct RollArgs {
     /// The target to make active, host:port or host as `holdline status` shows it [default: the next in order].
     target: Option<String>,
-    /// Answer with JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    control: ControlArgs,
-    #[command(flatten)]
-    file: FileArgs,
+    question: QuestionArgs,
 }
 
 /// Moves, and says from where to where. A target that is not there is a mistake in the command line: 64.
 pub(super) fn roll(args: &RollArgs) -> Result<(), Failure> {
-    let path = args.control.path(&args.file)?;
-    let rolled = ask(&path, &Command::Roll { target: args.target.clone() })?;
-    if args.json {
+    let rolled = args.question.ask(&Command::Roll { target: args.target.clone() })?;
+    if args.question.json {
         return print(&json(&rolled, true));
     }
     let target = |key: &str| visible(rolled[key].as_str().unwrap_or("?"));

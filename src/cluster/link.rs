@@ -13,7 +13,7 @@ use super::Settings;
 use super::bindings::{self, Waiting, Written};
 use super::open::{ANSWER, Open, words};
 use super::scripts::{self, Keys};
-use crate::fleet::{Command, Installed, Stored, Word};
+use crate::fleet::{Command, Installed, Record, Stored, Word};
 use crate::metrics::Metrics;
 use crate::summaries::Summaries;
 
@@ -135,10 +135,16 @@ impl Link {
                             let (question, connection) = (bindings::find(&self.keys.handset(&id)), commands.clone());
                             finding.spawn(find(id, question, connection));
                         }
-                        command => match self.answer(command, &mut commands).await {
+                        Command::Beat { served } => match self.beat(served, &mut commands).await {
                             Ok(word) => self.say(word).await?,
                             Err(error) => return Ok(format!("{place}: {error}")),
                         },
+                        Command::Install { record, unless_served_since } => {
+                            match self.install(&record, unless_served_since, &mut commands).await {
+                                Ok(word) => self.say(word).await?,
+                                Err(error) => return Ok(format!("{place}: {error}")),
+                            }
+                        }
                     }
                     *pause = FIRST_PAUSE;
                 }
@@ -154,32 +160,32 @@ impl Link {
         }
     }
 
-    async fn answer<C: redis::aio::ConnectionLike + Clone>(
+    async fn beat<C: redis::aio::ConnectionLike>(
         &mut self,
-        command: Command,
+        served: Option<(u64, Instant)>,
         connection: &mut C,
     ) -> Result<Word, String> {
-        match command {
-            Command::Beat { served } => {
-                let answer = ask(self.keys.beat(served, now()), connection).await?;
-                let word = scripts::read(&answer).ok_or(STRANGE)?;
-                if let Word::Read(Stored::Foreign(why), _) = &word {
-                    self.ignored("what stands in the shared memory", why);
-                }
-                Ok(word)
-            }
-            Command::Find(id) => find(id.clone(), bindings::find(&self.keys.handset(&id)), connection.clone()).await,
-            Command::Install { record, unless_served_since } => {
-                let mut foreign = Vec::new();
-                loop {
-                    let asked = self.keys.install(&record, unless_served_since, &foreign, now());
-                    let answer = ask(asked, connection).await?;
-                    match scripts::installed(&answer).ok_or(STRANGE)? {
-                        // The script reads less strictly than we do: it is told what may be written over, once.
-                        (Installed::Lost(Stored::Foreign(_)), raw) if foreign.is_empty() => foreign = raw.to_vec(),
-                        (installed, _) => return Ok(Word::Installed(installed)),
-                    }
-                }
+        let answer = ask(self.keys.beat(served, now()), connection).await?;
+        let word = scripts::read(&answer).ok_or(STRANGE)?;
+        if let Word::Read(Stored::Foreign(why), _) = &word {
+            self.ignored("what stands in the shared memory", why);
+        }
+        Ok(word)
+    }
+
+    async fn install<C: redis::aio::ConnectionLike>(
+        &self,
+        record: &Record,
+        unless_served_since: Option<Instant>,
+        connection: &mut C,
+    ) -> Result<Word, String> {
+        let mut foreign = Vec::new();
+        loop {
+            let answer = ask(self.keys.install(record, unless_served_since, &foreign, now()), connection).await?;
+            match scripts::installed(&answer).ok_or(STRANGE)? {
+                // The script reads less strictly than we do: it is told what may be written over, once.
+                (Installed::Lost(Stored::Foreign(_)), raw) if foreign.is_empty() => foreign = raw.to_vec(),
+                (installed, _) => return Ok(Word::Installed(installed)),
             }
         }
     }

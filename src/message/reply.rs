@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::digits::push_number;
 use super::edit::Stamp;
 use super::scan::Message;
-use super::{Header, Name, NameAddr, Params, Span};
+use super::{Header, Name, Params, Span};
 
 /// An answer to a request, without a body: every Via, From, To, Call-ID and CSeq of the request are copied, whatever state
 /// they are in (a 400 copies what there is).
@@ -67,7 +67,7 @@ impl<'m> Reply<'m> {
             if let Some(header) = request.first(name) {
                 self.copy(&mut out, name.as_str(), header.value);
                 if name == Name::To {
-                    self.add_tag(&mut out, header);
+                    self.add_tag(&mut out);
                 }
                 out.extend_from_slice(b"\r\n");
             }
@@ -111,10 +111,9 @@ impl<'m> Reply<'m> {
         self.copy_value(out, Span::new(at, header.value.to()));
     }
 
-    fn add_tag(&self, out: &mut Vec<u8>, to: &Header) {
+    fn add_tag(&self, out: &mut Vec<u8>) {
         let buf = self.request.bytes();
-        let addr = NameAddr::parse(buf, to.value);
-        let untagged = addr.is_some_and(|addr| Params::find(buf, addr.params, b"tag").is_none());
+        let untagged = self.request.to().is_some_and(|addr| Params::find(buf, addr.params, b"tag").is_none());
         if self.status != 100 && untagged && !self.tag.is_empty() {
             out.extend_from_slice(b";tag=");
             out.extend_from_slice(&self.tag);

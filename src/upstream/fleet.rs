@@ -90,8 +90,12 @@ impl Upstream {
     /// Attempts wait for the fleet. Never for long: whoever asks it has a time.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let asks = |member: &Member| member.asks == Some(self.failover.epoch());
-        self.member.as_ref().is_some_and(|member| member.begins || asks(member))
+        self.asks() || self.member.as_ref().is_some_and(|member| member.begins)
+    }
+
+    /// The fleet is asked about the end of this activation.
+    fn asks(&self) -> bool {
+        self.member.as_ref().is_some_and(|member| member.asks == Some(self.failover.epoch()))
     }
 
     /// The strikes are enough. True: another target is active; false: the fleet is asked first.
@@ -126,7 +130,7 @@ impl Upstream {
 
     /// Goes where the fleet went. Before the first attempt that is no rollover: nobody has been anywhere else.
     pub fn follow(&mut self, target: &str, decided: Decided, now: Instant) -> Followed {
-        let asks = self.member.as_ref().is_some_and(|member| member.asks == Some(self.failover.epoch()));
+        let asks = self.asks();
         let Some(from) = self.active_label() else {
             if let Some(member) = &mut self.member {
                 member.preferred = Some(TargetId::from(target));

@@ -48,7 +48,8 @@ pub(crate) fn no_sips(request: &Message) -> Result<(), Refusal> {
         Contact::Addr(addr) => is_sips(addr.uri),
     };
     let registered = request.method() == Method::Register && request.contacts().any(registers);
-    if is_sips(request.request_uri()) || registered {
+    let asks = request.target().is_some_and(|uri| uri.scheme == Scheme::Sips);
+    if asks || registered {
         return Err(Refusal::new(416, "Unsupported URI Scheme"));
     }
     Ok(())

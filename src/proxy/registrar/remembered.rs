@@ -61,6 +61,25 @@ mod tests {
     use crate::proxy::registrar::bindings::{Binding, Reach};
     use crate::proxy::registrar::contact::Terms;
 
+    /// That of a handset over TCP.
+    #[allow(clippy::disallowed_methods, reason = "a test needs some instant to begin at")]
+    fn binding(id: BindingId, aor: &str, contact: &str, ip: IpAddr) -> Binding {
+        Binding {
+            id,
+            aor: aor.into(),
+            contact: contact.as_bytes().into(),
+            reach: Reach::Conn(ConnId::Accepted(1)),
+            source: SocketAddr::new(ip, 50000),
+            transport: Transport::Tcp,
+            target: "a:5060".into(),
+            expires: Instant::now(),
+            confirmed: false,
+            user_agent: "".into(),
+            last_status: None,
+            terms: Terms::default(),
+        }
+    }
+
     #[test]
     #[allow(clippy::disallowed_methods, reason = "a test needs some instant to begin at")]
     fn an_id_is_the_one_that_would_be_made_and_the_table_stays_small() {
@@ -79,20 +98,7 @@ mod tests {
                     assert_eq!(id, key.binding_id(&parts), "{round}");
                     assert_eq!(remembered.of(&key, &parts, &bindings), id, "again");
                     assert!(remembered.len() <= 4);
-                    let binding = Binding {
-                        id,
-                        aor: aor.as_str().into(),
-                        contact: contact.as_bytes().into(),
-                        reach: Reach::Conn(ConnId::Accepted(n)),
-                        source: SocketAddr::new(ip, 50000),
-                        transport: Transport::Tcp,
-                        target: "a:5060".into(),
-                        expires: Instant::now(),
-                        confirmed: false,
-                        user_agent: "".into(),
-                        last_status: None,
-                        terms: Terms::default(),
-                    };
+                    let binding = binding(id, &aor, &contact, ip);
                     bindings.upsert(binding, Instant::now()).expect("room");
                     assert_eq!(remembered.of(&key, &parts, &bindings), id, "with its binding");
                 }
@@ -116,20 +122,7 @@ mod tests {
             ("a@pbx", "sip:a@h:5071;x", [192, 0, 2, 1], true),
         ] {
             let (mut remembered, mut bindings) = (RememberedIds::new(4), Bindings::new(4));
-            let binding = Binding {
-                id: other,
-                aor: aor.into(),
-                contact: contact.as_bytes().into(),
-                reach: Reach::Conn(ConnId::Accepted(1)),
-                source: SocketAddr::new(ip.into(), 50000),
-                transport: Transport::Tcp,
-                target: "a:5060".into(),
-                expires: Instant::now(),
-                confirmed: false,
-                user_agent: "".into(),
-                last_status: None,
-                terms: Terms::default(),
-            };
+            let binding = binding(other, aor, contact, ip.into());
             bindings.upsert(binding, Instant::now()).expect("room");
             remembered.by_parts.insert(key.hash_of_parts(&parts), other);
             let id = remembered.of(&key, &parts, &bindings);

@@ -79,7 +79,7 @@ impl Names {
 
     /// Takes our own Routes off the top of a phone's request: those with a user part that `key` made, and those that name us
     /// (phones preload `Route: <sip:holdline;lr>`). If none was, a lone foreign one on a request outside a dialog goes, too,
-    /// unless it names the domain or was `handed_out` by the PBX (RFC 3608): the next hop is the active target all the same.
+    /// unless it names the domain or `is_of_the_pbx`, which is asked of its URI: the next hop is the active target all the same.
     /// Routes below stay, and below our mark they stay even if they are ours: a call between two handsets passes here twice,
     /// and those lead back from upstream to the other handset.
     pub(crate) fn pop_routes(
@@ -88,7 +88,7 @@ impl Names {
         edit: &mut Edit<'_>,
         key: &Key,
         local: Option<SocketAddr>,
-        handed_out: impl Fn(&[u8]) -> bool,
+        is_of_the_pbx: impl Fn(&[u8]) -> bool,
     ) -> Popped {
         let buf: &[u8] = msg.bytes();
         let mut popped = Popped::default();
@@ -116,7 +116,7 @@ impl Names {
             && target.is_none()
             && msg.to_tag().is_none()
             && let (Some(lone), None) = (routes.next(), routes.next())
-            && !self.is_of_the_pbx(buf, &lone, handed_out)
+            && !self.stays(buf, &lone, is_of_the_pbx)
         {
             edit.cut(&lone);
             popped.foreign = true;
@@ -124,12 +124,12 @@ impl Names {
         popped
     }
 
-    fn is_of_the_pbx(&self, buf: &[u8], route: &Element, handed_out: impl Fn(&[u8]) -> bool) -> bool {
+    fn stays(&self, buf: &[u8], route: &Element, is_of_the_pbx: impl Fn(&[u8]) -> bool) -> bool {
         let Some(uri) = NameAddr::parse(buf, route.span).map(|address| address.uri) else { return false };
         let host = Uri::parse(buf, uri).map(|uri| uri.host.of(buf));
         let names_domain =
             |host: &[u8]| self.domain.as_ref().is_some_and(|domain| domain.name.eq_ignore_ascii_case(host));
-        handed_out(uri.of(buf)) || host.is_some_and(names_domain)
+        is_of_the_pbx(uri.of(buf)) || host.is_some_and(names_domain)
     }
 
     /// The last Route of a request that a handset sent to us as to a strict router: the Request-URI names us, without a user,

@@ -52,6 +52,15 @@ async fn answer(link: &mut Cluster) -> Word {
     }
 }
 
+/// Those of two instances.
+async fn two_links(redis: &Redis) -> (Cluster, Cluster) {
+    let metrics = Metrics::new();
+    let (mut one, mut two) = (link(redis, "one", &metrics), link(redis, "two", &metrics));
+    linked(&mut one).await;
+    linked(&mut two).await;
+    (one, two)
+}
+
 async fn linked(link: &mut Cluster) {
     assert_eq!(in_time("a link", link.word()).await, Word::Linked);
 }
@@ -63,10 +72,7 @@ async fn cluster_of_two_that_decide_at_once_has_one_move_two_hundred_times() {
         return;
     }
     let redis = Redis::start(&[]).await;
-    let metrics = Metrics::new();
-    let (mut one, mut two) = (link(&redis, "one", &metrics), link(&redis, "two", &metrics));
-    linked(&mut one).await;
-    linked(&mut two).await;
+    let (mut one, mut two) = two_links(&redis).await;
     let mut wins = [0, 0];
     for epoch in 1..=200 {
         // Neither has heard of the other's: both ask at once, each for another target.
@@ -101,10 +107,7 @@ async fn cluster_spares_a_target_that_served_another_after_the_first_strike() {
         return;
     }
     let redis = Redis::start(&[]).await;
-    let metrics = Metrics::new();
-    let (mut one, mut two) = (link(&redis, "one", &metrics), link(&redis, "two", &metrics));
-    linked(&mut one).await;
-    linked(&mut two).await;
+    let (mut one, mut two) = two_links(&redis).await;
     one.ask(install(record(1, "a:5060", "one"), None));
     assert!(matches!(answer(&mut one).await, Word::Installed(Installed::Won(_))));
     // Its own success is no other's.
